@@ -1,0 +1,1 @@
+"""Recordings with their licences, simulations with their truth, and binning."""

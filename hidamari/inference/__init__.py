@@ -1,0 +1,1 @@
+"""From data and a likelihood to a posterior."""

@@ -1,0 +1,1 @@
+"""The linear-time core: arrays in, arrays out."""
