@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Filtered", "Sites", "Smoothed", "StateSpace"]
+__all__ = ["Filtered", "Readings", "Sites", "Smoothed", "StateSpace"]
 
 
 class StateSpace(NamedTuple):
@@ -57,3 +57,13 @@ class Smoothed(NamedTuple):
 
     mean: np.ndarray  # (T, K)
     cov: np.ndarray  # (T, K, K), or (T, K) when the sites are diagonal
+
+
+class Readings(NamedTuple):
+    """Readings y = f + e, e ~ N(0, R), one number of noise each; NaN in y or an infinite R: not observed.
+
+    R = 0 is an exact reading, which no site can express.
+    """
+
+    y: np.ndarray  # (T, K)
+    R: np.ndarray  # (T, K)
