@@ -1,35 +1,32 @@
-r"""The square-root form of the core, for what plain covariances cannot hold: exact readings, tiny noise, float32.
+"""The square-root form of the core, for what plain covariances cannot hold.
 
-A covariance P = L L' is never formed inside. Its factor is stored transposed and extended, U = [L', L' H'] of
-shape (D, D + K): row c holds column c of L and, after it, column c of H L, the factor of the read-outs f = H x.
-The read-outs are carried along, not recomputed from x, because each row of a factor keeps its own relative
-precision: a variance of f of 1e-12 between derivatives of order one keeps all its digits.
+That is exact readings (R = 0), noise far below the prior variance, and float32.
 
-Three steps, none of which subtracts one variance from another:
-
-predict
-    [A L, G] with Q = G G' is brought to lower-triangular form by reflections (Householder). Reflection i
-    combines column i of G with A L alone, so no column of G fills up, and a zero pivot leaves a zero column.
-update
-    One scalar reading w'f at a time (Carlson 1973): with alpha_j = R + f_j^2 + f_{j+1}^2 + ... every column
-    is scaled by sqrt(alpha_{j+1} / alpha_j). Roots are carried in place of alpha, so no square leaves the
-    range of the format. R = 0 sets the column to zero, and the read-out is then known exactly.
-smooth
-    The reflections of [A L, G], applied to [L, 0] and [H L, 0] too, leave the gain times the predicted factor
-    and the factor of what the next state does not explain; Rauch-Tung-Striebel in factors follows from these.
+Forward, a factor of the covariance is predicted by reflections and updated by one scalar reading at a time
+(see ``_factors``). Backward, the reflections of [A L, G], applied to [L, 0] and [H L, 0] as well, leave the
+gain times the predicted factor and the factor of what the next state does not tell; Rauch-Tung-Striebel in
+factors follows from these two.
 
 Time is O(T D^3), memory O(T D^2) for smoothing (every filtered factor is kept) and O(T K^2) for filtering.
 Arithmetic is in the format of the arrays: float32 if all are float32, else float64.
-
-References
-----------
-Bierman, Factorization Methods for Discrete Sequential Estimation (1977), chapters 5 and 10.
 """
 
 import math
 
 import numpy as np
 from numba import njit
+
+from hidamari.statespace._factors import (
+    factor,
+    moments,
+    narrow,
+    propagate,
+    read_out,
+    reflect,
+    shift,
+    triangularise,
+    update,
+)
 
 __all__ = ["factor", "filter_readings", "filter_sites", "smooth_readings", "smooth_sites"]
 
@@ -38,201 +35,10 @@ _jit = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @_jit
-def _factor(P, L, small):
-    """Write into L the Cholesky factor of P; a pivot that carries no digits gives a zero column."""
-    d = P.shape[0]
-    for i in range(d):
-        pivot = P[i, i]
-        for l in range(i):
-            pivot -= L[i, l] * L[i, l]
-        if not (P[i, i] > small and pivot > 0.0):
-            continue
-        L[i, i] = math.sqrt(pivot)
-        for r in range(i + 1, d):
-            rest = P[r, i]
-            for l in range(i):
-                rest -= L[r, l] * L[i, l]
-            L[r, i] = rest / L[i, i]
-
-
-@_jit
-def _propagate(A, G, U, X, V):
-    """Write A L into X and G into V, both transposed, ahead of the reflections."""
-    C, d = A.shape[0], A.shape[1]
-    D = C * d
-    zero = U.dtype.type(0)
-    for c in range(D):
-        for b in range(C):
-            for i in range(d):
-                moved = zero
-                if b * d + d > c:  # L is lower triangular: earlier chains do not load on column c
-                    for l in range(d):
-                        moved += A[b, i, l] * U[c, b * d + l]
-                X[c, b * d + i] = moved
-    V[:] = zero
-    for b in range(C):
-        for i in range(d):
-            for r in range(i, d):
-                V[b * d + i, b * d + r] = G[b, r, i]
-
-
-@_jit
-def _norm(head, v, n, small):
-    """Length of (head, v[:n]); rescaled only where the squares would leave the range of the format."""
-    total = head * head
-    for c in range(n):
-        total += v[c] * v[c]
-    if total >= small and total < np.inf:
-        return math.sqrt(total)
-    top = abs(head)
-    for c in range(n):
-        top = max(top, abs(v[c]))
-    if top == 0:
-        return top
-    total = (head / top) * (head / top)
-    for c in range(n):
-        total += (v[c] / top) * (v[c] / top)
-    return top * math.sqrt(total)
-
-
-@_jit
-def _reflect(X, V, d, v, s, small):
-    """Turn [X', V'] so that the first D rows of V' are lower triangular and those of X' zero; carry the rest."""
-    D, R = V.shape
-    for i in range(D):
-        n = (i // d + 1) * d  # the later columns of L are still zero in this row
-        for c in range(n):
-            v[c] = X[c, i]
-        head = V[i, i]
-        norm = _norm(head, v, n, small)
-        if norm == 0:
-            continue
-        pivot = -math.copysign(norm, head)
-        turn = (pivot - head) / pivot
-        for c in range(n):
-            v[c] = v[c] / (head - pivot)
-        for r in range(i + 1, R):
-            s[r] = V[i, r]
-        for c in range(n):
-            for r in range(i + 1, R):
-                s[r] += v[c] * X[c, r]
-        for r in range(i + 1, R):
-            s[r] *= turn
-            V[i, r] -= s[r]
-        for c in range(n):
-            for r in range(i + 1, R):
-                X[c, r] -= v[c] * s[r]
-        V[i, i] = pivot
-
-
-@_jit
-def _triangularise(B, v, s, small):
-    """Turn the (2D, D) matrix B so that its first D rows are upper triangular: a factor of B'B."""
-    n, D = B.shape
-    for i in range(D):
-        for c in range(i + 1, n):
-            v[c - i - 1] = B[c, i]
-        head = B[i, i]
-        norm = _norm(head, v, n - i - 1, small)
-        if norm == 0:
-            continue
-        pivot = -math.copysign(norm, head)
-        turn = (pivot - head) / pivot
-        for c in range(n - i - 1):
-            v[c] = v[c] / (head - pivot)
-        for r in range(i + 1, D):
-            s[r] = B[i, r]
-        for c in range(i + 1, n):
-            for r in range(i + 1, D):
-                s[r] += v[c - i - 1] * B[c, r]
-        for r in range(i + 1, D):
-            s[r] *= turn
-            B[i, r] -= s[r]
-        for c in range(i + 1, n):
-            for r in range(i + 1, D):
-                B[c, r] -= v[c - i - 1] * s[r]
-        B[i, i] = pivot
-
-
-@_jit
-def _read_out(H, U, m, D):
-    """Append to the factor and the mean of x those of f = H x."""
-    C, k, d = H.shape
-    zero = U.dtype.type(0)
-    for b in range(C):
-        for a in range(k):
-            col = D + b * k + a
-            m[col] = zero
-            for l in range(d):
-                m[col] += H[b, a, l] * m[b * d + l]
-            for c in range(D):
-                U[c, col] = zero
-                for l in range(d):
-                    U[c, col] += H[b, a, l] * U[c, b * d + l]
-
-
-@_jit
-def _update(U, f, b, root):
-    """Read a scalar whose factor is f, with noise root^2: U becomes the posterior factor, b the covariance.
-
-    Returns the root of the variance of the reading. b[i] = Cov(reading, x_i or f_i) before it was read.
-    """
-    D, E = U.shape
-    zero = U.dtype.type(0)
-    for i in range(E):
-        b[i] = zero
-    for j in range(D - 1, -1, -1):
-        fj = f[j]
-        if fj == zero:
-            continue
-        longer = math.hypot(root, fj)
-        if root == zero:
-            for i in range(j, E):
-                b[i] = fj * U[j, i]
-                U[j, i] = zero
-        else:
-            shrink = root / longer
-            slope = (fj / longer) / root
-            for i in range(j, E):
-                u = U[j, i]
-                U[j, i] = shrink * u - slope * b[i]
-                b[i] += fj * u
-        root = longer
-    return root
-
-
-@_jit
-def _narrow(U, f, col, noise, unit):
-    """Write the factor of a read-out that was read itself: f_j R / (root_j root_{j+1}), without subtraction."""
-    root = noise
-    for j in range(U.shape[0] - 1, -1, -1):
-        if f[j] != 0:
-            longer = math.hypot(root, f[j])
-            U[j, col] = f[j] / unit * (noise / root if root > 0 else root) * (noise / longer)
-            root = longer
-
-
-@_jit
-def _shift(U, m, col, e):
-    """Multiply by exp(e f), which moves the mean and nothing else; returns the log normaliser."""
-    D, E = U.shape
-    half = U.dtype.type(0.5)
-    variance = U.dtype.type(0)
-    for c in range(D):
-        variance += U[c, col] * U[c, col]
-    gain = e * m[col] + half * e * e * variance
-    for c in range(D):
-        scale = e * U[c, col]
-        for i in range(E):
-            m[i] += scale * U[c, i]
-    return gain
-
-
-@_jit
 def _read_site(U, m, f, b, col, j, J):
     """Multiply by exp(j f - J f^2 / 2) for one read-out; returns the log normaliser."""
     if J == 0:
-        return _shift(U, m, col, j)
+        return shift(U, m, col, j)
     D, E = U.shape
     one, half = U.dtype.type(1), U.dtype.type(0.5)
     unit = math.sqrt(J)
@@ -241,8 +47,8 @@ def _read_site(U, m, f, b, col, j, J):
         f[c] = unit * U[c, col]
         variance += f[c] * f[c]
     mean = m[col]
-    root = _update(U, f, b, one)
-    _narrow(U, f, col, one, unit)
+    root = update(U, f, b, one)
+    narrow(U, f, col, one, unit)
     surprise = (j - J * mean) / unit / root
     for i in range(E):
         m[i] += b[i] / root * surprise
@@ -254,7 +60,7 @@ def _read_site(U, m, f, b, col, j, J):
 
 @_jit
 def _read_value(U, m, f, b, col, y, R):
-    """Take in one reading y = f + N(0, R); returns its log density, and whether it contradicts an exact one."""
+    """Take in one reading y = f + N(0, R); returns its log density, and whether y contradicts an exact one."""
     D, E = U.shape
     zero, one, half = U.dtype.type(0), U.dtype.type(1), U.dtype.type(0.5)
     top = zero
@@ -267,8 +73,8 @@ def _read_value(U, m, f, b, col, y, R):
         slack = U.dtype.type(np.finfo(U.dtype).eps) * (abs(y) + abs(mean))
         return zero, abs(y - mean) > slack
     noise = math.sqrt(R)
-    root = _update(U, f, b, noise)
-    _narrow(U, f, col, noise, one)
+    root = update(U, f, b, noise)
+    narrow(U, f, col, noise, one)
     surprise = (y - mean) / root
     for i in range(E):
         m[i] += b[i] / root * surprise
@@ -331,7 +137,7 @@ def _read_sites(U, m, f, b, j, J, W, z, S):
             for a in range(K):
                 f[c] += W[n, a] * U[c, D + a]
             variance += f[c] * f[c]
-        root = _update(U, f, b, one)
+        root = update(U, f, b, one)
         surprise = (z[n] - mean) / root
         for i in range(E):
             m[i] += b[i] / root * surprise
@@ -339,27 +145,13 @@ def _read_sites(U, m, f, b, j, J, W, z, S):
         gain += half * (z[n] * (z[n] * share) + (z[n] + z[n] - mean) / root * (mean / root)) - math.log(root)
     for a in range(K):
         if S[K, a] != zero:
-            gain += _shift(U, m, D + a, S[K, a])
+            gain += shift(U, m, D + a, S[K, a])
     return gain
 
 
 @_jit
-def _moments(B, first, cov):
-    """Write the covariance (K, K), or the variances (K, 1), of the read-outs in columns first, first + 1, ..."""
-    n = B.shape[0]
-    zero = B.dtype.type(0)
-    for a in range(cov.shape[0]):
-        for c in range(cov.shape[1]):
-            other = c if cov.shape[1] == cov.shape[0] else a
-            total = zero
-            for i in range(n):
-                total += B[i, first + a] * B[i, first + other]
-            cov[a, c] = total
-
-
-@_jit
 def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov, log_norm, ms, Us):
-    """Filter; keep means and factors in ms, Us if these are as long as the series. Returns a bad row or -1."""
+    """Filter, keeping means and factors if ms, Us are as long as the series; returns a bad row or -1."""
     T, K = mean.shape
     C, d = m0.shape
     D = C * d
@@ -377,10 +169,10 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
                 m[i] = m0[i // d, i % d]
                 for r in range(i, (i // d + 1) * d):
                     U[i, r] = L0[i // d, r % d, i % d]
-            _read_out(H, U, m, D)
+            read_out(H, U, m, D)
         elif not still[g]:
-            _propagate(A[g], G[g], U, X, V)
-            _reflect(X, V, d, v, s, small)
+            propagate(A[g], G[g], U, X, V)
+            reflect(X, V, d, v, s, small)
             for i in range(D):
                 s[i] = zero
                 for l in range(d):
@@ -389,7 +181,7 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
                     U[i, r] = V[i, r]
             for i in range(D):
                 m[i] = s[i]
-            _read_out(H, U, m, D)
+            read_out(H, U, m, D)
         log_norm[t] = zero
         if kind == _DENSE:
             log_norm[t] = _read_sites(U, m, f, b, first[t], second[t], W, z, S)
@@ -403,7 +195,7 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
                     if conflict:
                         return t
         mean[t] = m[D:]
-        _moments(U, D, cov[t])
+        moments(U, D, cov[t])
         if ms.shape[0] == T:
             ms[t] = m
             Us[t] = U
@@ -430,10 +222,10 @@ def _backward(A, G, step, still, small, mean, cov, ms, Us):
             mean[t] = mean[t + 1]
             cov[t] = cov[t + 1]
         else:
-            _propagate(A[g], G[g], Us[t], X[:, :D], V[:, :D])
+            propagate(A[g], G[g], Us[t], X[:, :D], V[:, :D])
             X[:, D:] = Us[t]
             V[:, D:] = zero
-            _reflect(X, V, d, v, s, small)
+            reflect(X, V, d, v, s, small)
             # B[:D] = gain', from gain L_p = V[:, D:]' where L_p = V[:, :D]'
             for j in range(D - 1, -1, -1):
                 pivot = V[j, j]
@@ -464,9 +256,9 @@ def _backward(A, G, step, still, small, mean, cov, ms, Us):
                     for r in range(E):
                         B[c, r] += L[c, i] * B[D + i, r]
             B[D:] = X[:, D:]
-            _moments(B, D, cov[t])
+            moments(B, D, cov[t])
             N[:] = B[:, :D]
-            _triangularise(N, v, s, small)
+            triangularise(N, v, s, small)
             for c in range(D):
                 for r in range(D):
                     L[c, r] = N[c, r] if r >= c else zero
@@ -486,9 +278,7 @@ def _run(A, G, step, H, m, L0, first, second, kind, smooth):
     still = np.array([not G[g].any() and (A[g] == np.eye(d)).all() for g in range(len(A))], bool)
     bad = _forward(A, G, step, still, H, m, L0, first, second, kind, small, mean, cov, log_norm, ms, Us)
     if bad >= 0:
-        raise ValueError(
-            f"y has conflicting exact readings: row {bad} differs from a value that is already known"
-        )
+        raise ValueError(f"y has conflicting exact readings: row {bad} differs from what is already known")
     if smooth:
         _backward(A, G, step, still, small, mean, cov, ms, Us)
     return mean, cov, log_norm
@@ -509,37 +299,19 @@ def _solve(A, G, step, H, m, L0, first, second, kind, smooth):
     mean, var, log_norm = np.empty((T, K), m.dtype), np.empty((T, K), m.dtype), np.zeros(T, m.dtype)
     for c in range(C):
         one, own = slice(c, c + 1), slice(c * k, c * k + k)
-        blocks = [
-            np.ascontiguousarray(a) for a in (A[:, one], G[:, one], first[:, own], second[:, own, None])
-        ]
-        mean[:, own], cov, gain = _run(
-            blocks[0], blocks[1], step, H[one], m[one], L0[one], blocks[2], blocks[3], kind, smooth
+        model = (
+            np.ascontiguousarray(A[:, one]),
+            np.ascontiguousarray(G[:, one]),
+            step,
+            H[one],
+            m[one],
+            L0[one],
         )
+        rows = np.ascontiguousarray(first[:, own]), np.ascontiguousarray(second[:, own, None])
+        mean[:, own], cov, gain = _run(*model, *rows, kind, smooth)
         var[:, own] = cov[:, :, 0]
         log_norm += gain
     return mean, var, log_norm
-
-
-def factor(P):
-    """Lower-triangular L with P = L L', for (..., d, d) positive semidefinite P.
-
-    A variance of zero (a padded state, no noise) or one so near the smallest number of the format that it
-    carries no digits gives a zero column; nothing is added to P.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> factor(np.array([[4.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 9.0]]))
-    array([[2., 0., 0.],
-           [1., 0., 0.],
-           [0., 0., 3.]])
-    """
-    P = np.ascontiguousarray(P, np.float64)
-    L = np.zeros_like(P)
-    info = np.finfo(np.float64)
-    for index in np.ndindex(P.shape[:-2]):
-        _factor(P[index], L[index], info.tiny / info.eps)
-    return L
 
 
 def filter_sites(A, G, step, H, m, L0, j, J):
