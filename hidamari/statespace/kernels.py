@@ -1,0 +1,236 @@
+"""Stationary Markov kernels: covariance, spectrum and exact state space of each, and their algebra.
+
+A kernel k(tau) = E[f(t) f(t + tau)] here is the read-out f = H x of a stationary linear-Gaussian state
+
+    dx = F x dt + dB,  Cov dB = D dt,      x(t + dt) = A(dt) x(t) + w,  w ~ N(0, Q(dt)),      Cov x = P
+
+with A(dt) = exp(F dt), k(tau) = H A(|tau|) P H', and F P + P F' + D = 0. Kernels add (``+``) and multiply
+(``*``, also by a positive number). Times and lengthscales share one unit, seconds throughout the package;
+frequencies are in cycles per that unit, Hz.
+
+A new kernel is one frozen dataclass with three methods; everything else follows from them:
+
+>>> from dataclasses import dataclass
+>>> from hidamari.parameters import parameter
+>>> from hidamari.statespace.kernels import Kernel
+>>> @dataclass(frozen=True)
+... class Damped(Kernel):  # f'' + damping f' + (2 pi frequency)^2 f = white noise
+...     frequency: float = parameter(1.0, "positive")
+...     damping: float = parameter(1.0, "positive")
+...
+...     def generator(self):  # F, of the states f and f' / (2 pi frequency)
+...         omega = 2 * np.pi * self.frequency
+...         return np.array([[0.0, omega], [-omega, -self.damping]])
+...
+...     def stationary(self):  # P
+...         return np.eye(2)
+...
+...     def readout(self):  # H
+...         return np.array([1.0, 0.0])
+>>> kernel = Damped(frequency=2.0) + Constant(0.5)
+>>> kernel([0.0, 0.25]).round(3).tolist()
+[1.5, -0.382]
+
+Where a closed form is faster or more exact it may also define ``transition``, ``process_noise``,
+``diffusion``, ``spectral_density`` or ``__call__``. Choose states of like size (derivatives over powers of
+the rate, as above), and never form Q as P - A P A': at small steps that loses every digit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hidamari.parameters import check, parameter
+from hidamari.statespace import _matern
+from hidamari.statespace._algebra import Constant, Cosine, Kernel, Product, Sum, bank
+from hidamari.statespace._generic import durations
+from hidamari.statespace._steps import steps
+
+__all__ = ["Constant", "Cosine", "HidaMatern", "Kernel", "Matern", "Product", "Sum", "bank", "steps"]
+
+
+@dataclass(frozen=True)
+class Matern(Kernel):
+    """Matern kernel of smoothness order + 1/2: paths with `order` derivatives.
+
+    k(tau) = variance exp(-x) p! / (2p)! sum_i (p + i)! / (i! (p - i)!) (2x)^(p - i), with p = order and
+    x = sqrt(2p + 1) |tau| / lengthscale. Order 0 is the Ornstein-Uhlenbeck process; orders 3 and more are
+    close to the squared exponential. The d = p + 1 states are f^(i) / (sqrt(2p + 1) / lengthscale)^i.
+
+    Parameters
+    ----------
+    order : int
+        p, from 0 to 6.
+    lengthscale : float
+        In seconds.
+    variance : float
+        k(0).
+
+    Raises
+    ------
+    ValueError
+        If `order` is not a whole number from 0 to 6, or another parameter is not finite and positive.
+
+    References
+    ----------
+    C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning, 2006, section 4.2.
+    J. Hartikainen and S. Särkkä, Kalman filtering and smoothing solutions to temporal Gaussian process
+    regression models, 2010.
+
+    Examples
+    --------
+    >>> kernel = Matern(order=2, lengthscale=0.5)
+    >>> kernel([0.0, 0.5]).round(3).tolist()
+    [1.0, 0.524]
+    >>> kernel.state_space(np.arange(100) * 0.01).A.shape
+    (1, 1, 3, 3)
+    """
+
+    order: int = parameter(1, "integer")
+    lengthscale: float = parameter(1.0, "positive")
+    variance: float = parameter(1.0, "positive")
+
+    def __post_init__(self):
+        check(self)
+        _check_order(self.order)
+
+    def __call__(self, tau: Any) -> np.ndarray:
+        """Return the covariance at lags `tau` in seconds."""
+        return self.variance * _matern.correlation(self.order, np.abs(self._scaled(tau)))
+
+    def generator(self) -> np.ndarray:
+        """Return F, (p + 1, p + 1), in 1/s."""
+        return self._rate * _matern.generator(self.order)
+
+    def stationary(self) -> np.ndarray:
+        """Return P, (p + 1, p + 1)."""
+        return self.variance * _matern.stationary(self.order)
+
+    def readout(self) -> np.ndarray:
+        """Return H, (p + 1,)."""
+        return np.eye(1, self.order + 1)[0]
+
+    def transition(self, dt: np.ndarray) -> np.ndarray:
+        """Return A(dt), (S,) -> (S, p + 1, p + 1)."""
+        return _matern.transition(self.order, self._scaled(durations(dt)))
+
+    def process_noise(self, dt: np.ndarray) -> np.ndarray:
+        """Return Q(dt), (S,) -> (S, p + 1, p + 1)."""
+        return self.variance * _matern.noise(self.order, self._scaled(durations(dt, 0.0)))
+
+    def diffusion(self) -> np.ndarray:
+        """Return D: the noise drives the highest derivative alone, (p + 1, p + 1)."""
+        D = np.zeros((self.order + 1, self.order + 1))
+        D[-1, -1] = self.variance * self._rate * _matern.intensity(self.order)
+        return D
+
+    def spectral_density(self, frequency: Any) -> np.ndarray:
+        """Return S(f) = variance q / lam (1 + (2 pi f / lam)^2)^-(p + 1), lam = sqrt(2p + 1) / lengthscale.
+
+        q = 2^(2p + 1) p!^2 / (2p)! is the intensity of the driving noise in the time lam t.
+        """
+        with np.errstate(over="ignore"):  # far out the density is 0
+            x = 2.0 * np.pi * self._frequencies(frequency) / self._rate
+            shape = (1.0 + x * x) ** -(self.order + 1.0)
+        return self.variance * _matern.intensity(self.order) / self._rate * shape
+
+    @property
+    def _rate(self) -> float:
+        """Return lam = sqrt(2p + 1) / lengthscale, in 1/s."""
+        return np.sqrt(2.0 * self.order + 1.0) / self.lengthscale
+
+    def _scaled(self, dt: Any) -> np.ndarray:
+        """Return u = lam dt; an overflow to inf is a gap after which all is forgotten."""
+        with np.errstate(over="ignore"):
+            return np.asarray(dt, dtype=np.float64) / self.lengthscale * np.sqrt(2.0 * self.order + 1.0)
+
+
+@dataclass(frozen=True)
+class HidaMatern(Kernel):
+    """Hida-Matern kernel: a Matern process that oscillates, k(tau) = Matern(tau) cos(2 pi frequency tau).
+
+    Sums of these reach every stationary Gauss-Markov process. The state is that of the Matern kernel, times a
+    rotation: d = 2 (order + 1), and order + 1 when the frequency is 0.
+
+    Parameters
+    ----------
+    order : int
+        From 0 to 6, as in `Matern`.
+    lengthscale : float
+        In seconds.
+    frequency : float
+        In Hz, 0 or more.
+    variance : float
+        k(0).
+
+    Raises
+    ------
+    ValueError
+        If `order` is not a whole number from 0 to 6, or another parameter is out of range.
+
+    References
+    ----------
+    M. Dowling, P. Sokół, I. M. Park, Hida-Matérn kernel, arXiv:2107.07098, 2021.
+
+    Examples
+    --------
+    >>> kernel = HidaMatern(order=1, lengthscale=0.3, frequency=8.0)
+    >>> kernel([0.0, 0.0625, 0.125]).round(3).tolist()
+    [1.0, -0.949, 0.837]
+    >>> kernel.stationary().shape
+    (4, 4)
+    """
+
+    order: int = parameter(1, "integer")
+    lengthscale: float = parameter(1.0, "positive")
+    frequency: float = parameter(0.0, "nonnegative")
+    variance: float = parameter(1.0, "positive")
+
+    def __post_init__(self):
+        check(self)
+        _check_order(self.order)
+
+    def __call__(self, tau: Any) -> np.ndarray:
+        """Return the covariance at lags `tau` in seconds."""
+        return self._parts(tau)
+
+    def generator(self) -> np.ndarray:
+        """Return F, (d, d), in 1/s."""
+        return self._parts.generator()
+
+    def stationary(self) -> np.ndarray:
+        """Return P, (d, d)."""
+        return self._parts.stationary()
+
+    def readout(self) -> np.ndarray:
+        """Return H, (d,)."""
+        return self._parts.readout()
+
+    def transition(self, dt: np.ndarray) -> np.ndarray:
+        """Return A(dt), (S,) -> (S, d, d)."""
+        return self._parts.transition(dt)
+
+    def process_noise(self, dt: np.ndarray) -> np.ndarray:
+        """Return Q(dt), (S,) -> (S, d, d)."""
+        return self._parts.process_noise(dt)
+
+    def diffusion(self) -> np.ndarray:
+        """Return D, (d, d)."""
+        return self._parts.diffusion()
+
+    def spectral_density(self, frequency: Any) -> np.ndarray:
+        """Return S(f): half of the Matern density shifted up by the frequency, half shifted down."""
+        return self._parts.spectral_density(frequency)
+
+    @property
+    def _parts(self) -> Kernel:
+        """Return the same kernel by name of its factors."""
+        matern = Matern(self.order, self.lengthscale, self.variance)
+        return Product(matern, Cosine(self.frequency)) if self.frequency > 0.0 else matern
+
+
+def _check_order(order: int) -> None:
+    """Raise the ValueError for an order that is too high."""
+    if order > _matern.MAX_ORDER:
+        raise ValueError(f"order must be a whole number from 0 to {_matern.MAX_ORDER}, got {order}")
