@@ -158,7 +158,8 @@ def bin_width(trials: Trials, bin_s: float | None = None, name: str = "y") -> fl
             a, b = times[bad[0]], times[bad[0] + 1]
             raise ValueError(
                 f"{name} (trial {trial}) steps from {a:g} to {b:g} s at row {bad[0] + 1}, "
-                f"but bin_s is {width:g}; allowed: rows one bin apart. Give stretches with gaps between them as a list of trials"
+                f"but bin_s is {width:g}; allowed: rows one bin apart. "
+                "Give stretches with gaps between them as a list of trials"
             )
     return float(width)
 

@@ -68,6 +68,11 @@ class Recording:
         xarray.DataArray, or list of xarray.DataArray
             As `bin_spikes` gives: (time, unit), with a list for a table of epochs.
 
+        Raises
+        ------
+        ValueError
+            If no unit has `min_spikes` spikes, or `bin_spikes` refuses.
+
         Examples
         --------
         >>> from hidamari.datasets import load_aplysia
@@ -128,7 +133,8 @@ def load_aplysia(recording: int = 1) -> Recording:
     """Neurons of the Aplysia pedal ganglion during fictive locomotion.
 
     Two recordings: 102 neurons, 12,503 spikes in 80 s; 102 neurons, 11,864 spikes in 90 s. The population
-    cycles every 13 to 20 s in few dimensions. MIT licence.
+    cycles every 13 to 20 s in few dimensions. One spike of the first lies exactly at 80 s, which is beyond
+    the last, half-open bin. MIT licence.
 
     Parameters
     ----------

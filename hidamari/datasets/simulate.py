@@ -107,20 +107,20 @@ def simulate_spikes(
     >>> [trial.shape for trial in simulate_spikes(n_units=5, n_bins=[40, 60]).y]
     [(40, 5), (60, 5)]
     """
-    lengths = _check_lengths(n_trials, n_bins)
+    lengths = _check_lengths(n_trials, n_bins, 10)
     _check_numbers(n_units, bin_s, mean_count, loading_scale)
     kernels = _check_kernels(kernels)
-    draw = _check_likelihood(likelihood)
+    likelihood = _check_likelihood(likelihood)
     rng = np.random.default_rng(random_state)
     latents = np.stack([_draw_latent(k, bin_s, max(lengths), len(lengths), rng) for k in kernels], axis=-1)
     loadings = loading_scale * rng.standard_normal((n_units, len(kernels)))
-    return _observe(latents, lengths, loadings, mean_count, bin_s, kernels, draw, rng)
+    return _observe(latents, lengths, loadings, mean_count, bin_s, rng, kernels, likelihood)
 
 
 def simulate_lorenz(
     n_units: int = 60,
-    n_trials: int = 40,
-    n_bins: int = 200,
+    n_trials: int | None = None,
+    n_bins: int | Sequence[int] = 200,
     bin_s: float = 0.01,
     mean_count: float = 0.1,
     loading_scale: float = 0.416,
@@ -134,8 +134,12 @@ def simulate_lorenz(
 
     Parameters
     ----------
-    n_units, n_trials, n_bins : int
-        Numbers of units, trials, and bins per trial.
+    n_units : int
+        Number of units.
+    n_trials : int, optional
+        Number of trials: 40, or as many as `n_bins` has lengths.
+    n_bins : int or sequence of int
+        Bins per trial; a sequence gives each trial its own length.
     bin_s : float
         Width of a bin in seconds.
     mean_count : float
@@ -165,22 +169,22 @@ def simulate_lorenz(
     >>> simulate_lorenz(n_units=10, n_trials=2).latents.shape
     (2, 200, 3)
     """
-    lengths = _check_lengths(n_trials, n_bins)
+    lengths = _check_lengths(n_trials, n_bins, 40)
     _check_numbers(n_units, bin_s, mean_count, loading_scale)
     rng = np.random.default_rng(random_state)
-    start = np.array([0.0, 0.0, 25.0]) + rng.standard_normal((n_trials, 3)) * [8.0, 8.0, 5.0]
+    start = np.array([0.0, 0.0, 25.0]) + rng.standard_normal((len(lengths), 3)) * [8.0, 8.0, 5.0]
     # Ten units of time contract any start on to the attractor (the volume shrinks by e^-13.7 per unit).
     start = _integrate(_lorenz, start, 1000, 0.01, 1, _runge_kutta)[:, -1]
-    latents = _integrate(_lorenz, start, n_bins, bin_s, _substeps(bin_s, 0.01), _runge_kutta)
+    latents = _integrate(_lorenz, start, max(lengths), bin_s, _substeps(bin_s, 0.01), _runge_kutta)
     latents = (latents - latents.mean((0, 1))) / latents.std((0, 1))
     loadings = loading_scale * rng.standard_normal((n_units, 3))
-    return _observe(latents, lengths, loadings, mean_count, bin_s, (), _poisson, rng)
+    return _observe(latents, lengths, loadings, mean_count, bin_s, rng)
 
 
 def simulate_van_der_pol(
     n_units: int = 50,
-    n_trials: int = 10,
-    n_bins: int = 500,
+    n_trials: int | None = None,
+    n_bins: int | Sequence[int] = 500,
     bin_s: float = 0.02,
     mean_count: float = 5.0,
     random_state=0,
@@ -194,8 +198,12 @@ def simulate_van_der_pol(
 
     Parameters
     ----------
-    n_units, n_trials, n_bins : int
-        Numbers of units, trials, and bins per trial.
+    n_units : int
+        Number of units.
+    n_trials : int, optional
+        Number of trials: 10, or as many as `n_bins` has lengths.
+    n_bins : int or sequence of int
+        Bins per trial; a sequence gives each trial its own length.
     bin_s : float
         Width of a bin in seconds.
     mean_count : float
@@ -219,20 +227,20 @@ def simulate_van_der_pol(
     >>> simulate_van_der_pol(n_units=10, n_trials=2).latents.shape
     (2, 500, 2)
     """
-    lengths = _check_lengths(n_trials, n_bins)
-    _check_numbers(n_units, bin_s, mean_count, 1.0)
+    lengths = _check_lengths(n_trials, n_bins, 10)
+    _check_numbers(n_units, bin_s, mean_count)
     rng = np.random.default_rng(random_state)
 
     def noisy_euler(field, state, dt):
         """One Euler-Maruyama step with diffusion 0.05."""
         return state + dt * field(state) + 0.05 * np.sqrt(dt) * rng.standard_normal(state.shape)
 
-    start = np.array([2.0, 0.0]) + 0.1 * rng.standard_normal((n_trials, 2))
-    latents = _integrate(_van_der_pol, start, n_bins, bin_s, _substeps(bin_s, 0.02), noisy_euler)
+    start = np.array([2.0, 0.0]) + 0.1 * rng.standard_normal((len(lengths), 2))
+    latents = _integrate(_van_der_pol, start, max(lengths), bin_s, _substeps(bin_s, 0.02), noisy_euler)
     latents = (latents - latents.mean((0, 1))) / latents.std((0, 1))
     loadings = rng.standard_normal((n_units, 2))
     loadings /= np.linalg.norm(loadings, axis=0)
-    return _observe(latents, lengths, loadings, mean_count, bin_s, (), _poisson, rng)
+    return _observe(latents, lengths, loadings, mean_count, bin_s, rng)
 
 
 def _draw_latent(kernel, bin_s: float, n_bins: int, n_trials: int, rng) -> np.ndarray:
@@ -297,17 +305,15 @@ def _van_der_pol(state):
     return np.stack([y, (1 - x**2) * y - x], axis=-1)
 
 
-def _observe(latents, lengths, loadings, mean_count, bin_s, kernels, draw, rng) -> Simulation:
+def _observe(latents, lengths, loadings, mean_count, bin_s, rng, kernels=(), likelihood=None) -> Simulation:
     """Draw observations of (trial, time, latent) trajectories and cut the trials to their lengths."""
-    n_units = len(loadings)
-    likelihood = None if draw is _poisson else draw
     log_rate = likelihood is None or likelihood.name in ("poisson", "negative_binomial")
-    bias = np.full(n_units, np.log(mean_count / bin_s) if log_rate else 0.0)
+    bias = np.full(len(loadings), np.log(mean_count / bin_s) if log_rate else 0.0)
     eta = latents @ loadings.T + bias
     if log_rate and eta.max() > _LARGEST_LOG:
         raise ValueError(
             f"loading_scale and the kernels' variances give log rates up to {eta.max():.3g}; "
-            f"allowed: up to {_LARGEST_LOG:g}, the largest a double can hold"
+            f"allowed: up to {_LARGEST_LOG:g}, the largest that a double can hold"
         )
     if likelihood is None:
         rate = np.exp(eta)
@@ -317,7 +323,7 @@ def _observe(latents, lengths, loadings, mean_count, bin_s, kernels, draw, rng) 
         y = np.asarray(likelihood.sample(eta, rng, exposure=bin_s), dtype=float)
     if len(set(lengths)) > 1:
         y, latents, rate = ([a[:n].copy() for a, n in zip(x, lengths)] for x in (y, latents, rate))
-    return Simulation(y, latents, loadings, bias, rate, tuple(kernels), float(bin_s))
+    return Simulation(y, latents, loadings, bias, rate, kernels, float(bin_s))
 
 
 def _poisson(mean: np.ndarray, rng) -> np.ndarray:
@@ -329,10 +335,10 @@ def _poisson(mean: np.ndarray, rng) -> np.ndarray:
     return counts
 
 
-def _check_lengths(n_trials, n_bins) -> list[int]:
+def _check_lengths(n_trials, n_bins, default: int) -> list[int]:
     """Bins of each trial."""
     if np.ndim(n_bins) == 0:
-        n_trials = 10 if n_trials is None else n_trials
+        n_trials = default if n_trials is None else n_trials
         _check_count("n_trials", n_trials)
         _check_count("n_bins", n_bins)
         return [int(n_bins)] * int(n_trials)
@@ -352,11 +358,11 @@ def _check_count(name: str, value) -> None:
         raise ValueError(f"{name} is {value!r}; allowed: a positive int")
 
 
-def _check_numbers(n_units, bin_s, mean_count, loading_scale) -> None:
+def _check_numbers(n_units, bin_s, mean_count, loading_scale=1.0) -> None:
     """Refuse sizes and scales that are not finite and positive."""
     _check_count("n_units", n_units)
     for name, value in (("bin_s", bin_s), ("mean_count", mean_count), ("loading_scale", loading_scale)):
-        if not isinstance(value, Real) or not 0 < value < np.inf:
+        if not isinstance(value, Real) or not 0 < float(value) < np.inf:
             raise ValueError(f"{name} is {value!r}; allowed: a positive, finite number")
 
 
@@ -375,11 +381,9 @@ def _check_kernels(kernels) -> tuple:
 
 
 def _check_likelihood(likelihood):
-    """The built-in Poisson sampler, or an object that can sample."""
-    if isinstance(likelihood, str) and likelihood == "poisson":
-        return _poisson
-    if hasattr(likelihood, "sample") and hasattr(likelihood, "mean") and hasattr(likelihood, "name"):
+    """An object that can sample, or None for Poisson, which is drawn here for means of any size."""
+    if likelihood == "poisson" or getattr(likelihood, "name", None) == "poisson":
+        return None
+    if all(hasattr(likelihood, attribute) for attribute in ("name", "mean", "sample")):
         return likelihood
-    raise ValueError(
-        f"likelihood is {likelihood!r}; allowed: 'poisson' or a likelihood such as Binomial(n=5)"
-    )
+    raise ValueError(f"likelihood is {likelihood!r}; allowed: 'poisson', or a likelihood such as Bernoulli()")

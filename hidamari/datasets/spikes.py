@@ -13,6 +13,7 @@ __all__ = ["bin_spikes"]
 _EDGE = 1e-9
 _SLOWEST_HZ = 0.01  # a median rate below this is more likely a wrong unit of time than a silent recording
 _FAR = 100.0  # windows; spikes that far beyond their window are more likely in milliseconds
+_UNIT_HINT = "Times look like milliseconds or sample numbers; they must be seconds"
 
 
 def bin_spikes(
@@ -79,56 +80,48 @@ def bin_spikes(
     (2, 0.05, 0.1)
     """
     bin_s = _positive(bin_s, "bin_s")
-    ids, trains, window = _read_units(spikes, units)
+    ids, trains, carried = _read_units(spikes, units)
     intervals = _read_observed(observed, ids)
-    if epochs is not None:
-        if t_start is not None or t_stop is not None:
-            raise ValueError("epochs and t_start/t_stop were both given; allowed: one of them")
+    if epochs is None:
+        windows, single = _read_window(t_start, t_stop, carried, intervals), True
+        _warn_outside(trains, *windows[0])
+    elif t_start is None and t_stop is None:
         windows = _intervals(epochs, "epochs")
-        single = np.ndim(getattr(epochs, "start", epochs)) == 1 and not hasattr(epochs, "start")
+        single = not hasattr(epochs, "start") and np.ndim(epochs) == 1
     else:
-        windows, single = _read_window(t_start, t_stop, window, observed, intervals), True
-    bins = np.floor((windows[:, 1] - windows[:, 0]) / bin_s + _EDGE).astype(np.int64)
-    short = np.flatnonzero(bins < 1)
-    if short.size:
-        a, b = windows[short[0]]
-        raise ValueError(
-            f"window {short[0]}, {a:g} to {b:g} s, is shorter than one bin of bin_s = {bin_s:g} s"
-        )
-    _warn_about_times(trains, windows, warn_outside=epochs is None)
-    blocks = [_count(trains, a, n, bin_s) for (a, _), n in zip(windows, bins)]
-    if any(spans is not None for spans in intervals):
-        blocks = [_hide(block, a, bin_s, intervals) for block, (a, _) in zip(blocks, windows)]
-    labelled = [_label(block, a, bin_s, ids) for block, (a, _) in zip(blocks, windows)]
+        raise ValueError("epochs and t_start or t_stop were both given; allowed: one of them")
+    lengths = np.floor((windows[:, 1] - windows[:, 0]) / bin_s + _EDGE).astype(np.int64)
+    if lengths.min() < 1:
+        a, b = windows[np.argmin(lengths)]
+        raise ValueError(f"window {a:g} to {b:g} s is shorter than one bin, bin_s = {bin_s:g} s")
+    blocks = [_count(trains, a, n, bin_s) for (a, _), n in zip(windows, lengths)]
+    _warn_rates(np.sum([block.sum(axis=0) for block in blocks], axis=0), lengths.sum() * bin_s)
+    starts = windows[:, 0].tolist()
+    labelled = [_label(_hide(c, a, bin_s, intervals), a, bin_s, ids) for c, a in zip(blocks, starts)]
     return labelled[0] if single else labelled
 
 
 def _count(trains: list[np.ndarray], start: float, n_bins: int, bin_s: float) -> np.ndarray:
     """Counts (time, unit) of sorted trains in one window."""
     counts = np.empty((n_bins, len(trains)), dtype=np.int64)
-    margin = 2 * _EDGE * bin_s + 4 * np.spacing(abs(start) + n_bins * bin_s)
     for unit, train in enumerate(trains):
-        first, last = np.searchsorted(train, [start - margin, start + n_bins * bin_s + margin])
-        index = np.floor((train[first:last] - start) / bin_s + _EDGE).astype(np.int64)
-        index = index[(index >= 0) & (index < n_bins)]
-        counts[:, unit] = np.bincount(index, minlength=n_bins)
+        near = np.searchsorted(train, [start - bin_s, start + (n_bins + 1) * bin_s])
+        index = np.floor((train[slice(*near)] - start) / bin_s + _EDGE).astype(np.int64)
+        counts[:, unit] = np.bincount(index[(index >= 0) & (index < n_bins)], minlength=n_bins)
     return counts
 
 
 def _hide(counts: np.ndarray, start: float, bin_s: float, intervals: list) -> np.ndarray:
-    """Counts as float64, NaN in the bins that are not wholly inside a unit's intervals."""
-    values = counts.astype(float)
+    """Counts with NaN in the bins that are not wholly inside a unit's intervals, if there are such."""
+    seen = np.ones(counts.shape, dtype=bool)
     for unit, spans in enumerate(intervals):
-        if spans is None:
-            continue
-        seen = np.zeros(len(counts), dtype=bool)
-        for first, last in _merge(spans, bin_s):
-            low = np.ceil((first - start) / bin_s - _EDGE)
-            high = np.floor((last - start) / bin_s + _EDGE)
-            low, high = (int(min(max(edge, 0), len(counts))) for edge in (low, high))
-            seen[low:high] = True
-        values[~seen, unit] = np.nan
-    return values
+        if spans is not None:
+            seen[:, unit] = False
+            for first, last in _merge(spans, bin_s):
+                low = np.ceil((first - start) / bin_s - _EDGE)
+                high = np.floor((last - start) / bin_s + _EDGE)
+                seen[int(max(low, 0)) : int(max(high, 0)), unit] = True
+    return counts if seen.all() else np.where(seen, counts, np.nan)
 
 
 def _merge(spans: np.ndarray, bin_s: float) -> list[list[float]]:
@@ -234,11 +227,11 @@ def _carried_window(train: Any) -> tuple[float, float] | None:
     return float(getattr(start, "magnitude", start)), float(getattr(stop, "magnitude", stop))
 
 
-def _read_window(t_start, t_stop, carried, observed, intervals) -> np.ndarray:
+def _read_window(t_start, t_stop, carried, intervals) -> np.ndarray:
     """The one window (1, 2), from the arguments, else the trains, else the observed intervals."""
-    if observed is not None and all(spans is not None for spans in intervals):
+    if carried is None and all(spans is not None for spans in intervals):
         every = np.concatenate(intervals)
-        carried = carried or (every[:, 0].min(), every[:, 1].max())
+        carried = (every[:, 0].min(), every[:, 1].max())
     start, stop = carried or (None, None)
     start = start if t_start is None else t_start
     stop = stop if t_stop is None else t_stop
@@ -311,28 +304,23 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def _warn_about_times(trains: list[np.ndarray], windows: np.ndarray, warn_outside: bool) -> None:
-    """Warn about spikes outside the window, and about times that are probably not seconds."""
+def _warn_outside(trains: list[np.ndarray], start: float, stop: float) -> None:
+    """Warn about spikes outside the window, and how many."""
     every = np.concatenate(trains)
-    if not every.size:
-        return
-    first, last = windows[:, 0].min(), windows[:, 1].max()
-    outside = np.count_nonzero((every < first) | (every >= last))
-    if outside and (warn_outside or outside == every.size):
-        far = np.abs(every).max() > _FAR * max(abs(first), abs(last))
-        hint = "; times look like milliseconds or sample numbers, and must be seconds" if far else ""
+    outside = np.count_nonzero((every < start) | (every >= stop))
+    if outside:
+        far = np.abs(every).max() > _FAR * max(abs(start), abs(stop))
+        hint = f". {_UNIT_HINT}" if far else "; choose epochs to leave them out on purpose"
         _warn(
-            f"{outside} of {every.size} spikes lie outside {first:g} to {last:g} s and are not counted{hint}"
+            f"{outside} of {every.size} spikes lie outside {start:g} to {stop:g} s and are not counted{hint}"
         )
-        if far:
-            return
-    duration = last - first
-    rates = [np.count_nonzero((t >= first) & (t < last)) / duration for t in trains if t.size]
-    if np.median(rates) < _SLOWEST_HZ and duration > 1 / _SLOWEST_HZ and outside < every.size:
-        _warn(
-            f"the median rate of the units is {np.median(rates):.2g} Hz over {duration:g} s: times look like "
-            "milliseconds or sample numbers, and must be seconds"
-        )
+
+
+def _warn_rates(totals: np.ndarray, duration: float) -> None:
+    """Warn if the units with spikes are slower than neurons are."""
+    rates = totals[totals > 0] / duration
+    if rates.size and np.median(rates) < _SLOWEST_HZ:
+        _warn(f"the median rate of the units is {np.median(rates):.2g} Hz over {duration:g} s. {_UNIT_HINT}")
 
 
 def _warn(message: str) -> None:
