@@ -1,0 +1,433 @@
+"""Results as pictures: labelled arrays in, matplotlib Axes out.
+
+Every function draws on the Axes it is given, or on a new one, and returns it. Time is in seconds, rates are
+in spikes per second, bands hold 95 % of the posterior, and a line carries its name where it ends.
+"""
+
+import numpy as np
+
+__all__ = ["elbo", "latents", "peak_order", "raster", "rates"]
+
+# Okabe & Ito (2008), told apart with every kind of colour vision; their yellow is too light on white.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B6B6B")
+_INK, _GREY, _PALE = "#1A1A1A", "#6B6B6B", "#DDDDDD"
+_Z95 = 1.959963984540054  # the 97.5 % point of the standard normal
+_MAX_LINES = 8  # more units than this are a picture, not lines
+
+
+def latents(ds, ax=None, trial=0, truth=None):
+    """Draw the posterior mean of each latent with its 95 % band, one lane each.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        ``latent_mean`` and ``latent_var`` with dims ([trial,] time, latent), as ``smooth`` returns them.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+    trial : int, default 0
+        Which trial, by position.
+    truth : array_like (time, latent), optional
+        True trajectories, drawn in black; align them to the estimate first.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If a variable, a dimension or the trial is not there, or `truth` has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import hidamari as hd
+    >>> dims = ("time", "latent")
+    >>> seconds = np.arange(200) * 0.05
+    >>> mean = np.sin(seconds[:, None] + [0.0, 1.0])
+    >>> ds = xr.Dataset(
+    ...     {"latent_mean": (dims, mean), "latent_var": (dims, np.full_like(mean, 0.04))}, {"time": seconds}
+    ... )
+    >>> hd.plotting.latents(ds).get_xlabel()
+    'time (s)'
+    """
+    mean = _one_trial(_variable(ds, "latent_mean"), trial, "latent")
+    half = _Z95 * np.sqrt(_one_trial(_variable(ds, "latent_var"), trial, "latent").values)
+    time, centre = mean["time"].values, mean.values
+    names = [f"latent {name}" for name in _names(mean, "latent")]
+    ax = _axes(ax, 1.2 + 0.8 * len(names))
+    offsets = _lanes(centre - half, centre + half)
+    if truth is not None:
+        truth = np.asarray(truth, dtype=float)
+        if truth.shape != centre.shape:
+            raise ValueError(f"truth has shape {truth.shape}, the trial's latents have {centre.shape}")
+    for l, (name, offset) in enumerate(zip(names, offsets)):
+        colour = _PALETTE[l % len(_PALETTE)]
+        middle = centre[:, l] + offset
+        ax.axhline(offset, color=_PALE, linewidth=0.8, zorder=0)
+        ax.fill_between(time, middle - half[:, l], middle + half[:, l], color=colour, alpha=0.22, linewidth=0)
+        if truth is not None:
+            ax.plot(time, truth[:, l] + offset, color=_INK, linewidth=0.9)
+        ax.plot(time, middle, color=colour, linewidth=1.6, label=name)
+        _name_at(ax, time[-1], middle[-1], name, colour)
+    _lane_ticks(ax, offsets, _nice(0.6 * np.abs(centre).max(initial=0.0)), negative=True)
+    _finish(ax, mean, "posterior mean and 95 % band" + (", truth in black" if truth is not None else ""))
+    return ax
+
+
+def rates(ds, ax=None, trial=0, units=None, order=None, counts=None):
+    """Draw firing rates in spikes per second: lines for a few units, a map for many.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset or xarray.DataArray
+        ``rate`` with dims ([trial,] time, unit).
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+    trial : int, default 0
+        Which trial, by position.
+    units : sequence, optional
+        Ids of the units to draw, as in the coordinate ``unit``; all by default. Up to eight become lines.
+    order : sequence of int, optional
+        Positions of the units from the top down, such as :func:`peak_order` gives.
+    counts : array_like (time, unit), optional
+        Counts per bin of all units, drawn as ticks under the lines. Only with lines.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the variable, a dimension, the trial or a unit is not there, or `counts` has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import hidamari as hd
+    >>> seconds = np.arange(100) * 0.1
+    >>> values = np.exp(np.sin(seconds[:, None] + np.arange(30)))
+    >>> rate = xr.DataArray(values, {"time": seconds}, ("time", "unit"))
+    >>> hd.plotting.rates(rate, order=hd.plotting.peak_order(rate)).get_ylabel()
+    '30 units, in the order given'
+    """
+    rate = _one_trial(_variable(ds, "rate"), trial, "unit")
+    names = _names(rate, "unit")
+    if counts is not None:
+        counts = np.asarray(counts, dtype=float)
+        if counts.shape != rate.shape:
+            raise ValueError(f"counts has shape {counts.shape}, the trial's rate has {rate.shape}")
+    if units is not None:
+        missing = [unit for unit in units if unit not in names]
+        if missing:
+            raise ValueError(f"units has {missing[:5]}, which are not in the coordinate 'unit'")
+        order = [names.index(unit) for unit in units]
+    rows = _rows(order, len(names))
+    if len(rows) > _MAX_LINES:
+        if counts is not None:
+            raise ValueError(f"counts are drawn under lines, for at most {_MAX_LINES} units, not {len(rows)}")
+        return _rate_map(rate, rows, names, ax, order is not None)
+    return _rate_lines(rate, rows, names, ax, counts)
+
+
+def raster(counts, ax=None, trial=0, order=None):
+    """Draw binned spikes as ticks; n spikes of one bin are n ticks spread evenly over it.
+
+    Bins that were not observed (NaN) are shaded.
+
+    Parameters
+    ----------
+    counts : xarray.DataArray
+        Counts with dims ([trial,] time, unit), as ``bin_spikes`` returns them.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+    trial : int, default 0
+        Which trial, by position.
+    order : sequence of int, optional
+        Positions of the units from the top down, such as :func:`peak_order` gives.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If a dimension or the trial is not there, or a count is negative.
+
+    Examples
+    --------
+    >>> import hidamari as hd
+    >>> counts = hd.bin_spikes([[0.1, 0.15, 0.9], [0.5]], 0.1, t_start=0.0, t_stop=1.0)
+    >>> hd.plotting.raster(counts).get_xlabel()
+    'time (s)'
+    """
+    counts = _one_trial(_variable(counts, "counts"), trial, "unit")
+    names, width, time = _names(counts, "unit"), _bin_s(counts), counts["time"].values
+    rows = _rows(order, len(names))
+    values = counts.values[:, rows].astype(float)
+    at, lane = _spread(values, time, width)
+    unseen = np.isnan(values)
+    ax = _axes(ax, 1.2 + min(6.0, 0.06 * len(rows)))
+    thin = 0.5 if len(rows) > 40 else 0.8
+    ax.vlines(at, lane - 0.42, lane + 0.42, color=_INK, linewidth=thin, rasterized=len(at) > 20_000)
+    if unseen.any():
+        from matplotlib.colors import ListedColormap
+
+        shade = np.where(unseen.T, 1.0, np.nan)
+        ax.pcolormesh(_edges(counts), np.arange(len(rows) + 1) - 0.5, shade,
+                      cmap=ListedColormap([_PALE]), zorder=0, rasterized=True)  # fmt: skip
+    _unit_ticks(ax, [names[row] for row in rows], order is not None)
+    caption = f"{len(at):,} spikes of {len(rows)} units" + (", grey: not observed" if unseen.any() else "")
+    _finish(ax, counts, caption)
+    return ax
+
+
+def elbo(model, ax=None):
+    """Draw how the evidence lower bound rose, in nats.
+
+    Parameters
+    ----------
+    model : Estimator or array_like (iteration,)
+        A fitted model with ``elbo_``, or the values themselves.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the model is not fitted, or there is not one finite value.
+
+    Examples
+    --------
+    >>> import hidamari as hd
+    >>> hd.plotting.elbo([-120.0, -100.0, -98.0]).get_ylabel()
+    'ELBO (nats)'
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if hasattr(model, "fit") and not hasattr(model, "elbo_"):
+        raise ValueError("model has no elbo_: fit it first")
+    values = np.asarray(getattr(model, "elbo_", model), dtype=float).ravel()
+    if not np.isfinite(values).any():
+        raise ValueError("model has no finite value of the ELBO")
+    ax = _axes(ax, 3.0, width=5.5)
+    number = np.arange(1, len(values) + 1)
+    ax.plot(number, values, color=_PALETTE[0], linewidth=1.6, marker="o", markersize=3)
+    last = np.flatnonzero(np.isfinite(values))[-1]
+    label = [f"{_signed(values[last], ',.1f')} nats", f"after {number[last]} iterations"]
+    if hasattr(model, "converged_"):
+        label.append("converged" if model.converged_ else "not converged")
+    # Below the end, inside: an ELBO rises, so that corner is empty.
+    ax.annotate("\n".join(label), (number[last], values[last]), xytext=(0, -8), textcoords="offset points",
+                color=_PALETTE[0], ha="right", va="top", fontsize="small")  # fmt: skip
+    ax.set_xlabel("iteration")
+    ax.set_ylabel("ELBO (nats)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def peak_order(rate, trial=0):
+    """Order units by the time at which their rate is highest.
+
+    Parameters
+    ----------
+    rate : xarray.Dataset or xarray.DataArray
+        ``rate`` with dims ([trial,] time, unit).
+    trial : int, default 0
+        Which trial, by position.
+
+    Returns
+    -------
+    ndarray of int, shape (unit,)
+        Positions of the units, earliest peak first.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import hidamari as hd
+    >>> rate = xr.DataArray(np.eye(3)[:, [2, 0, 1]], {"time": [0.0, 1.0, 2.0]}, ("time", "unit"))
+    >>> hd.plotting.peak_order(rate)
+    array([1, 2, 0])
+    """
+    values = _one_trial(_variable(rate, "rate"), trial, "unit").values
+    return np.argsort(np.nan_to_num(values, nan=-np.inf).argmax(axis=0), kind="stable")
+
+
+# ------------------------------------------------------------------------------------- the two faces of rates
+
+
+def _rate_map(rate, rows, names, ax, ordered):
+    """Draw the rates of many units as a map with its colour bar."""
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+
+    ax = _axes(ax, 1.2 + min(6.0, 0.06 * len(rows)))
+    values = rate.values[:, rows].T
+    top = np.nanquantile(values, 0.995)
+    edges = _edges(rate)
+    # A square root gives slow and fast units alike their share of the scale: it evens out Poisson noise.
+    norm = PowerNorm(0.5, vmin=0.0, vmax=top if top > 0 else 1.0)
+    ink = LinearSegmentedColormap.from_list("ink", ["#FFFFFF", "#9CC7E3", _PALETTE[0], "#06243C"])
+    mesh = ax.pcolormesh(edges, np.arange(len(rows) + 1) - 0.5, values, cmap=ink, norm=norm, rasterized=True)
+    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, fraction=0.03, extend="max")
+    bar.set_label("rate (spikes/s)")
+    bar.outline.set_visible(False)
+    _unit_ticks(ax, [names[row] for row in rows], ordered)
+    _finish(ax, rate, "square-root colour scale")
+    return ax
+
+
+def _rate_lines(rate, rows, names, ax, counts):
+    """Draw the rates of a few units as lines in lanes, their spikes as ticks under them."""
+    time, values = rate["time"].values, rate.values[:, rows]
+    ax = _axes(ax, 1.2 + 0.8 * len(rows))
+    highest = np.nanmax(values, initial=0.0)
+    height = highest if highest > 0 else 1.0
+    offsets = -(1.15 if counts is None else 1.35) * height * np.arange(len(rows))
+    for i, (row, offset) in enumerate(zip(rows, offsets)):
+        colour = _PALETTE[i % len(_PALETTE)]
+        ax.axhline(offset, color=_PALE, linewidth=0.8, zorder=0)
+        if counts is not None:
+            at, _ = _spread(counts[:, [row]], time, _bin_s(rate))
+            ax.vlines(at, offset - 0.2 * height, offset - 0.06 * height, color=colour, linewidth=0.7)
+        ax.plot(time, values[:, i] + offset, color=colour, linewidth=1.6, label=f"unit {names[row]}")
+        _name_at(ax, time[-1], values[-1, i] + offset, f"unit {names[row]}", colour)
+    _lane_ticks(ax, offsets, _nice(0.8 * highest), negative=False)
+    ax.set_ylabel("rate (spikes/s)")
+    _finish(ax, rate, "rate above, spikes below" if counts is not None else "")
+    return ax
+
+
+# ------------------------------------------------------------------------------------------------ small parts
+
+
+def _axes(ax, height, width=8.0):
+    """Return `ax`, or the Axes of a new figure."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def _variable(ds, name):
+    """Return a variable of a Dataset; an array stands for itself."""
+    if not hasattr(ds, "dims"):
+        raise ValueError(f"ds is {type(ds).__name__}; an xarray Dataset or DataArray is needed")
+    if not hasattr(ds, "data_vars"):
+        return ds
+    if name not in ds:
+        raise ValueError(f"ds has no variable {name!r}; it has {sorted(map(str, ds.data_vars))}")
+    return ds[name]
+
+
+def _one_trial(array, trial, second):
+    """Return the (time, second) array of one trial, without the padding of shorter ones."""
+    wanted = {"time", second}
+    if set(array.dims) - {"trial"} != wanted:
+        raise ValueError(f"{array.name} has dims {array.dims}, needed are ([trial,] time, {second})")
+    if "time" not in array.coords:
+        raise ValueError(f"{array.name} has no coordinate 'time' in seconds")
+    if "trial" in array.dims:
+        if not -array.sizes["trial"] <= trial < array.sizes["trial"]:
+            raise ValueError(f"trial is {trial}, but there are {array.sizes['trial']} trials")
+        array = array.isel(trial=trial)
+        if "n_bins" in array.coords:
+            array = array.isel(time=slice(int(array["n_bins"])))
+    return array.transpose("time", second)
+
+
+def _names(array, dim):
+    """Return the labels along a dimension, its positions if it has none."""
+    return array[dim].values.tolist()
+
+
+def _bin_s(array):
+    """Return the width of a bin: as recorded, or else the usual distance of two times."""
+    time = array["time"].values
+    return float(array.attrs.get("bin_s", np.median(np.diff(time)) if len(time) > 1 else 1.0))
+
+
+def _edges(array):
+    """Return the edges of the bins whose centres the coordinate `time` holds."""
+    time, width = array["time"].values, _bin_s(array)
+    return np.append(time - width / 2, time[-1] + width / 2)
+
+
+def _spread(counts, time, width):
+    """Return the times and columns of ticks: n spikes of a bin stand evenly in it."""
+    if np.nanmin(counts, initial=0.0) < 0:
+        raise ValueError("counts has negative entries; allowed are counts and NaN")
+    spikes = np.nan_to_num(counts).astype(int)
+    row, column = np.nonzero(spikes)
+    n = spikes[row, column]
+    place = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+    at = np.repeat(time[row], n) + ((place + 0.5) / np.repeat(n, n) - 0.5) * width
+    return at, np.repeat(column, n)
+
+
+def _rows(order, n):
+    """Return the positions of units from the top down."""
+    rows = list(range(n)) if order is None else [int(i) for i in order]
+    if any(not 0 <= row < n for row in rows) or len(set(rows)) < len(rows):
+        raise ValueError(f"order must hold different positions from 0 to {n - 1}, found {rows[:10]}")
+    return rows
+
+
+def _lanes(lower, upper):
+    """Return offsets, evenly spaced downwards, at which no band touches the next."""
+    gap = np.max(upper[:, 1:] - lower[:, :-1], initial=0.0)
+    return -1.05 * (gap if gap > 0 else 1.0) * np.arange(lower.shape[1])
+
+
+def _nice(limit):
+    """Return the largest of 1, 2, 5 times a power of ten up to `limit`."""
+    if not limit > 0:
+        return 1.0
+    decade = 10.0 ** np.floor(np.log10(limit))
+    return float(max(step * decade for step in (1, 2, 5) if step * decade <= limit * (1 + 1e-12)))
+
+
+def _signed(value, form):
+    """Format a number as axes do, with a minus sign and not a hyphen."""
+    return format(value, form).replace("-", "\N{MINUS SIGN}")
+
+
+def _lane_ticks(ax, offsets, step, negative):
+    """Give every lane its own scale: zero, one step up, and one down."""
+    marks = (-step, 0.0, step) if negative else (0.0, step)
+    ax.set_yticks([offset + mark for offset in offsets for mark in marks])
+    labels = [_signed(mark, "g") for mark in marks]
+    ax.set_yticklabels(labels * len(offsets), fontsize="small", color=_GREY)
+    ax.tick_params(axis="y", length=2, color=_GREY)
+    ax.spines["left"].set_visible(False)
+
+
+def _unit_ticks(ax, names, ordered):
+    """Name the units when there is room, count them when not; the first is at the top."""
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    named = len(names) <= 25
+    ax.set_ylabel(("unit" if named else f"{len(names)} units") + (", in the order given" if ordered else ""))
+    ax.set_yticks(range(len(names)) if named else [], names if named else [], fontsize="small")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def _name_at(ax, x, y, text, colour):
+    """Write a line's name just right of its end."""
+    ax.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", color=colour,
+                va="center", fontsize="small", annotation_clip=False)  # fmt: skip
+
+
+def _finish(ax, array, caption):
+    """Label time, drop the frame, and say above the axes what is drawn."""
+    ax.set_xlim(*_edges(array)[[0, -1]])
+    ax.set_xlabel("time (s)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(caption, loc="left", fontsize="small", color=_GREY)
