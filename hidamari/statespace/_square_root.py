@@ -60,7 +60,7 @@ def _read_site(U, m, f, b, col, j, J):
 
 @_jit
 def _read_value(U, m, f, b, col, y, R):
-    """Take in one reading y = f + N(0, R); returns its log density, and whether y contradicts an exact one."""
+    """Take in one reading y = f + N(0, R); returns its log density, and whether an exact one contradicts."""
     D, E = U.shape
     zero, one, half = U.dtype.type(0), U.dtype.type(1), U.dtype.type(0.5)
     top = zero
@@ -78,8 +78,8 @@ def _read_value(U, m, f, b, col, y, R):
     surprise = (y - mean) / root
     for i in range(E):
         m[i] += b[i] / root * surprise
-    share = (noise / root) * (noise / root)
-    m[col] = share * mean + (one - share) * y
+    if R == 0:
+        m[col] = y
     return -half * surprise * surprise - math.log(root) - U.dtype.type(0.5 * math.log(2 * math.pi)), False
 
 
@@ -278,7 +278,9 @@ def _run(A, G, step, H, m, L0, first, second, kind, smooth):
     still = np.array([not G[g].any() and (A[g] == np.eye(d)).all() for g in range(len(A))], bool)
     bad = _forward(A, G, step, still, H, m, L0, first, second, kind, small, mean, cov, log_norm, ms, Us)
     if bad >= 0:
-        raise ValueError(f"y has conflicting exact readings: row {bad} differs from what is already known")
+        raise ValueError(
+            f"y has conflicting exact readings: {first[bad]} where R = 0 has fixed another value"
+        )
     if smooth:
         _backward(A, G, step, still, small, mean, cov, ms, Us)
     return mean, cov, log_norm
