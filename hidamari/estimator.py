@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from hidamari import __version__
+
 __all__ = ["Estimator", "load"]
 
 _FORMAT = "hidamari-model"
@@ -91,7 +93,7 @@ class Estimator(BaseEstimator):
         header = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
-            "package_version": import_module("hidamari").__version__,
+            "package_version": __version__,
             "class": _registered(type(self).__name__, _ESTIMATORS, "estimator"),
             "parameters": _encode_all(self.get_params(deep=False), "argument", arrays),
             "fitted": _encode_all(

@@ -276,7 +276,7 @@ def _rate_map(rate, rows, names, ax, ordered):
     ink = LinearSegmentedColormap.from_list("ink", ["#FFFFFF", "#9CC7E3", _PALETTE[0], "#06243C"])
     mesh = ax.pcolormesh(edges, np.arange(len(rows) + 1) - 0.5, values, cmap=ink, norm=norm, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, fraction=0.03, extend="max")
-    bar.set_label("rate (spikes/s)")
+    bar.set_label(_rate_label(rate))
     bar.outline.set_visible(False)
     _unit_ticks(ax, [names[row] for row in rows], ordered)
     _finish(ax, rate, "square-root colour scale")
@@ -299,7 +299,7 @@ def _rate_lines(rate, rows, names, ax, counts):
         ax.plot(time, values[:, i] + offset, color=colour, linewidth=1.6, label=f"unit {names[row]}")
         _name_at(ax, time[-1], values[-1, i] + offset, f"unit {names[row]}", colour)
     _lane_ticks(ax, offsets, _nice(0.8 * highest), negative=False)
-    ax.set_ylabel("rate (spikes/s)")
+    ax.set_ylabel(_rate_label(rate))
     _finish(ax, rate, "rate above, spikes below" if counts is not None else "")
     return ax
 
@@ -324,7 +324,8 @@ def _variable(ds, name):
         return ds
     if name not in ds:
         raise ValueError(f"ds has no variable {name!r}; it has {sorted(map(str, ds.data_vars))}")
-    return ds[name]
+    shared = {key: ds.attrs[key] for key in ("bin_s",) if key in ds.attrs}
+    return ds[name].assign_attrs(shared)
 
 
 def _one_trial(array, trial, second):
@@ -352,6 +353,11 @@ def _bin_s(array):
     """Return the width of a bin: as recorded, or else the usual distance of two times."""
     time = array["time"].values
     return float(array.attrs.get("bin_s", np.median(np.diff(time)) if len(time) > 1 else 1.0))
+
+
+def _rate_label(rate):
+    """Name a rate with its unit, spikes per second where the array does not say."""
+    return f"rate ({rate.attrs.get('units', 'spikes/s')})"
 
 
 def _edges(array):

@@ -126,6 +126,16 @@ def test_rates_of_many_units_are_a_map_in_the_order_given(ds):
     assert mesh.norm.vmin == 0.0 and mesh.norm.vmax > np.median(ds.rate[0])
 
 
+def test_the_unit_of_the_rate_is_the_array_s(ds):
+    ds.rate.attrs["units"] = "1"
+    assert plotting.rates(ds, units=[100]).get_ylabel() == "rate (1)"
+
+
+def test_one_bin_is_as_wide_as_the_dataset_says(ds):
+    ax = plotting.rates(ds.isel(trial=0, time=slice(1)))
+    assert ax.get_xlim() == pytest.approx((0.0, 0.1))
+
+
 def test_maps_name_their_units_when_there_is_room(ds):
     ax = plotting.rates(ds.isel(unit=slice(12)))
     assert [tick.get_text() for tick in ax.get_yticklabels()] == [str(unit) for unit in range(100, 112)]
