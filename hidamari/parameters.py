@@ -100,9 +100,9 @@ def flatten(tree: Any, free: Iterable[str] | str | None = None) -> tuple[np.ndar
     tree : dataclass instance, or list or tuple of them
         For instance a kernel, a sum of kernels, a list of kernels.
     free : iterable of str, optional
-        Names of the parameters to read: a full path (``"first.lengthscale"``) or the end of one
-        (``"lengthscale"`` reads every lengthscale). None reads all that can move: every positive one, and
-        the nonnegative ones that are not 0.
+        Names of the parameters to read: a full path (``"first.lengthscale"``) or, where none is called so,
+        the end of some (``"lengthscale"`` reads every lengthscale). None reads all that can move: every
+        positive one, and the nonnegative ones that are not 0.
 
     Returns
     -------
@@ -222,7 +222,8 @@ def _choose(leaves: list[tuple[str, float, str]], free: list[str]) -> list[tuple
     """Return the leaves that the names in `free` ask for, in the order of the tree."""
     chosen = []
     for name in free:
-        found = [leaf for leaf in leaves if _matches(leaf[0], name)]
+        found = [leaf for leaf in leaves if name in _names(leaf[0])]
+        found = found or [leaf for leaf in leaves if any(n.endswith("." + name) for n in _names(leaf[0]))]
         if not found:
             raise ValueError(
                 f"free has {name!r}, which is not among the parameters {[leaf[0] for leaf in leaves]}"
@@ -238,10 +239,9 @@ def _choose(leaves: list[tuple[str, float, str]], free: list[str]) -> list[tuple
     return [leaf for leaf in leaves if leaf in chosen]
 
 
-def _matches(path: str, name: str) -> bool:
-    """Say whether `name` is the path, the path without its array index, or the end of either."""
-    bare = path.split("[")[0]
-    return any(whole == name or whole.endswith("." + name) for whole in (path, bare))
+def _names(path: str) -> tuple[str, str]:
+    """Return the path, and the path without its array index."""
+    return path, path.split("[")[0]
 
 
 def _replaced(tree: Any, values: dict[str, float], prefix: str) -> Any:
