@@ -142,7 +142,7 @@ def bin_width(trials: Trials, bin_s: float | None = None, name: str = "y") -> fl
     gaps = np.concatenate([np.diff(times) for times in trials.times]) if trials.times else np.empty(0)
     width = bin_s if bin_s is not None else trials.bin_s
     if width is None and gaps.size:
-        width = float(np.median(gaps))
+        width = float(f"{np.median(gaps):.12g}")  # differences of rounded times hide a short decimal
     if width is None:
         raise ValueError(
             f"bin_s is missing and {name} does not carry it; allowed: the width of a bin in seconds"
@@ -277,7 +277,7 @@ def _is_row(item: Any) -> bool:
 
 def _is_scalar(entry: Any) -> bool:
     """Whether an entry has no length of its own."""
-    return entry is None or entry is np.ma.masked or isinstance(entry, (numbers.Number, str, np.generic))
+    return entry is None or isinstance(entry, (numbers.Number, str, np.generic))
 
 
 def _kind(y: Any) -> str:
@@ -350,7 +350,7 @@ def _read_pandas(y: Any, name: str) -> _Block:
 def _numbers(y: Any, name: str) -> np.ndarray:
     """A contiguous float64 copy with NaN for masked entries."""
     try:
-        # Only numpy.ma sees masked entries and rows inside a list; numpy would read the filler.
+        # Only numpy.ma sees masked rows inside a list; numpy would read the filler.
         array = np.ma.array(y) if isinstance(y, (np.ma.MaskedArray, list, tuple)) else np.asarray(y)
     except (ValueError, TypeError):
         raise ValueError(f"{name} has rows of different lengths; allowed: an array (time, unit)") from None
@@ -420,7 +420,9 @@ def _seconds(label: Any) -> np.ndarray | None:
     """Row labels as seconds, or None if they are no times."""
     if type(label).__name__ == "RangeIndex":
         return None
-    values = np.asarray(getattr(label, "values", label))
+    if getattr(label, "tz", None) is not None:
+        label = label.tz_convert(None)
+    values = np.asarray(label)
     if values.dtype.kind == "M":
         values = values - values[0]
     if values.dtype.kind == "m":

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,8 +140,6 @@ def to_dataset(
     """
     import xarray as xr
 
-    from hidamari import __version__
-
     single = trials.form == "array"
     laid = {}
     for name, variable in variables.items():
@@ -152,7 +151,7 @@ def to_dataset(
         described = {"units": variable.units, "long_name": variable.long_name}
         laid[name] = (dims, values if single else _pad(values, trials.lengths), described)
     labels = {key: _safe_ids(ids) for key, ids in (coords or {}).items()}
-    every = {"bin_s": bin_s, **(attrs or {}), "package_version": __version__}
+    every = {"bin_s": bin_s, **(attrs or {}), "package_version": import_module("hidamari").__version__}
     return xr.Dataset(laid, _time_coords(trials, bin_s) | labels, safe_attributes(every))
 
 

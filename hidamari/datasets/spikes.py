@@ -278,7 +278,7 @@ def _intervals(spans: Any, name: str) -> np.ndarray:
         table = np.atleast_2d(np.asarray(spans, dtype=np.float64))
     except (TypeError, ValueError):
         raise ValueError(
-            f"{name} is {spans!r}; allowed: numbers, pairs of start and stop in seconds"
+            f"{name} is {spans!r}; allowed: pairs of start and stop in seconds"
         ) from None
     if table.ndim != 2 or table.shape[1] != 2 or not len(table):
         raise ValueError(
