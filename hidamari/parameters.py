@@ -180,7 +180,10 @@ def unflatten(tree: Tree, vector: np.ndarray, names: Iterable[str]) -> Tree:
 
 def _checked(name: str, value: Any, constraint: str) -> Any:
     """Return `value` as float, int or float64 array, or raise the ValueError that names it."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of unequal length
+        array = np.empty(0)
     if array.dtype.kind not in "iuf" or array.size == 0 or (constraint == "integer" and array.ndim):
         raise ValueError(f"{name} must be {_ALLOWED[constraint]}, got {value!r}")
     bad = ~np.isfinite(array) | (array <= 0 if constraint == "positive" else array < 0)

@@ -66,7 +66,7 @@ def test_steps_match_60_digits(order):
         for s, value in enumerate(u):
             exact_A, exact_Q = exact_step(order, mpf(float(value)))
             for i, j in product(range(order + 1), repeat=2):
-                assert abs(A[s, i, j] - exact_A[i, j]) <= 1e-14 * max(1, np.abs(A[s]).max())
+                assert abs(A[s, i, j] - exact_A[i, j]) <= 3e-14 * max(1, np.abs(A[s]).max())
                 bound = mp.sqrt(exact_Q[i, i] * exact_Q[j, j])
                 assert abs(Q[s, i, j] - exact_Q[i, j]) <= 1e-14 * bound
 
@@ -83,7 +83,7 @@ def test_process_noise_has_a_cholesky_factor(order):
     assert np.einsum("sii->si", factor).min() > 1e-7
 
 
-@pytest.mark.parametrize("ratio", [1e-6, 1e-3, 1.0, 1e4, 1e8, 1e250])
+@pytest.mark.parametrize("ratio", [1e-250, 1e-6, 1e-3, 1.0, 1e4, 1e8, 1e250])
 @pytest.mark.parametrize(
     "make",
     [Matern, lambda p, ell: HidaMatern(p, ell, 0.3), lambda p, ell: Matern(p, ell) * Matern(1, 2 * ell)],

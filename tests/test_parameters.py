@@ -136,6 +136,7 @@ def test_nothing_free_is_an_empty_vector():
         (lambda: Noise(scale=[1.0, 0.0, -1.0]), "scale must be a finite number above 0, got 0.0 at index 1"),
         (lambda: Noise(scale=np.ones((2, 2)) * [1, np.inf]), r"got inf at index \(0, 1\)"),
         (lambda: Noise(scale=[]), r"scale must be a finite number above 0, got \[\]"),
+        (lambda: Noise(scale=[[1.0], [1.0, 2.0]]), r"scale must be a finite number above 0, got \[\[1.0\], "),
         (lambda: Noise(n=[1, 2]), r"n must be a whole number, 0 or more, got \[1, 2\]"),
         (lambda: Noise(n=-1), "n must be a whole number, 0 or more, got -1"),
         (lambda: Noise(df=True), "df must be a finite number above 0, got True"),

@@ -95,6 +95,12 @@ def test_gaps_at_the_limit_of_resolution_are_not_chained(rng):
     assert np.abs(gaps[step[1:]] - np.diff(times)).max() <= 8 * np.finfo(float).eps * 1.8e9
 
 
+def test_the_most_exact_times_set_the_gap():
+    gaps, _ = steps([np.arange(5) * 0.1, 1e9 + np.arange(5) * 0.1])
+    assert gaps.shape == (1,)
+    assert gaps[0] == pytest.approx(0.1, rel=1e-15)
+
+
 def test_repeated_times_have_the_gap_zero():
     gaps, step = steps([1.0, 1.0, 1.0, 2.0, 2.0])
     assert gaps.tolist() == [0.0, 1.0]
