@@ -11,8 +11,9 @@ frequencies are in cycles per that unit, Hz.
 A new kernel is one frozen dataclass with three methods; everything else follows from them:
 
 >>> from dataclasses import dataclass
+>>> import numpy as np
 >>> from hidamari.parameters import parameter
->>> from hidamari.statespace.kernels import Kernel
+>>> from hidamari.statespace.kernels import Constant, Kernel
 >>> @dataclass(frozen=True)
 ... class Damped(Kernel):  # f'' + damping f' + (2 pi frequency)^2 f = white noise
 ...     frequency: float = parameter(1.0, "positive")
