@@ -144,13 +144,20 @@ def test_the_form_of_epochs_decides_the_form_of_the_answer():
         assert [block.shape for block in bin_spikes([[0.1]], 0.1, epochs=epochs)] == [(10, 1)]
 
 
+def test_rounding_of_the_window_moves_no_spike():
+    # 3 * 0.1 is a little more than 0.3, and 0.3 + 3 * 0.1 a little more than 0.6.
+    counts = bin_spikes([[0.3, 0.4, 0.59]], 0.1, 3 * 0.1, 3 * 0.1 + 3 * 0.1)
+    assert counts.values[:, 0].tolist() == [1, 1, 1]
+    with pytest.warns(UserWarning, match="1 of 1 spikes"):
+        assert int(bin_spikes([[0.6]], 0.1, 3 * 0.1, 3 * 0.1 + 3 * 0.1).sum()) == 0
+
+
 def test_unobserved_bins_are_nan():
-    counts = bin_spikes(
-        [[0.05, 0.95], [0.05, 0.25, 0.95]], 0.1, 0.0, 1.0, observed={1: [(0.0, 0.3), (0.35, 0.6), (0.6, 0.8)]}
-    )
+    observed = {1: [(0.65, 0.8), (0.0, 0.3), (0.35, 0.65)]}
+    counts = bin_spikes([[0.05, 0.95], [0.05, 0.25, 0.95]], 0.1, 0.0, 1.0, observed=observed)
     assert counts.dtype == np.float64
     assert counts.values[:, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
-    # 0.3 to 0.4 is half observed; the intervals that touch at 0.6 are one.
+    # 0.3 to 0.4 is half observed; the intervals that touch at 0.65 are one.
     np.testing.assert_array_equal(counts.values[:, 1], [1, 0, 1, np.nan, 0, 0, 0, 0, np.nan, np.nan])
 
 

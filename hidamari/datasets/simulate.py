@@ -307,7 +307,7 @@ def _van_der_pol(state):
 
 def _observe(latents, lengths, loadings, mean_count, bin_s, rng, kernels=(), likelihood=None) -> Simulation:
     """Draw observations of (trial, time, latent) trajectories and cut the trials to their lengths."""
-    log_rate = likelihood is None or likelihood.name in ("poisson", "negative_binomial")
+    log_rate = likelihood is None or likelihood.counts
     bias = np.full(len(loadings), np.log(mean_count / bin_s) if log_rate else 0.0)
     eta = latents @ loadings.T + bias
     if log_rate and eta.max() > _LARGEST_LOG:
@@ -384,6 +384,6 @@ def _check_likelihood(likelihood):
     """An object that can sample, or None for Poisson, which is drawn here for means of any size."""
     if likelihood == "poisson" or getattr(likelihood, "name", None) == "poisson":
         return None
-    if all(hasattr(likelihood, attribute) for attribute in ("name", "mean", "sample")):
+    if all(hasattr(likelihood, attribute) for attribute in ("counts", "mean", "sample")):
         return likelihood
     raise ValueError(f"likelihood is {likelihood!r}; allowed: 'poisson', or a likelihood such as Bernoulli()")

@@ -84,7 +84,7 @@ def bin_spikes(
     intervals = _read_observed(observed, ids)
     if epochs is None:
         windows, single = _read_window(t_start, t_stop, carried, intervals), True
-        _warn_outside(trains, *windows[0])
+        _warn_outside(trains, *windows[0], _EDGE * bin_s)
     elif t_start is None and t_stop is None:
         windows = _intervals(epochs, "epochs")
         single = not hasattr(epochs, "start") and np.ndim(epochs) == 1
@@ -277,9 +277,7 @@ def _intervals(spans: Any, name: str) -> np.ndarray:
     try:
         table = np.atleast_2d(np.asarray(spans, dtype=np.float64))
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{name} is {spans!r}; allowed: pairs of start and stop in seconds"
-        ) from None
+        raise ValueError(f"{name} is {spans!r}; allowed: pairs of start and stop in seconds") from None
     if table.ndim != 2 or table.shape[1] != 2 or not len(table):
         raise ValueError(
             f"{name} has shape {table.shape}; allowed: (interval, 2), starts and stops in seconds"
@@ -304,10 +302,10 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def _warn_outside(trains: list[np.ndarray], start: float, stop: float) -> None:
+def _warn_outside(trains: list[np.ndarray], start: float, stop: float, rounding: float) -> None:
     """Warn about spikes outside the window, and how many."""
     every = np.concatenate(trains)
-    outside = np.count_nonzero((every < start) | (every >= stop))
+    outside = np.count_nonzero((every < start - rounding) | (every >= stop - rounding))
     if outside:
         far = np.abs(every).max() > _FAR * max(abs(start), abs(stop))
         hint = f". {_UNIT_HINT}" if far else "; choose epochs to leave them out on purpose"
