@@ -84,7 +84,7 @@ def bin_spikes(
     intervals = _read_observed(observed, ids)
     if epochs is None:
         windows, single = _read_window(t_start, t_stop, carried, intervals), True
-        _warn_outside(trains, *windows[0], _EDGE * bin_s)
+        _warn_outside(trains, windows[0], _EDGE * bin_s)
     elif t_start is None and t_stop is None:
         windows = _intervals(epochs, "epochs")
         single = not hasattr(epochs, "start") and np.ndim(epochs) == 1
@@ -302,9 +302,9 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def _warn_outside(trains: list[np.ndarray], start: float, stop: float, rounding: float) -> None:
+def _warn_outside(trains: list[np.ndarray], window: np.ndarray, rounding: float) -> None:
     """Warn about spikes outside the window, and how many."""
-    every = np.concatenate(trains)
+    every, (start, stop) = np.concatenate(trains), window
     outside = np.count_nonzero((every < start - rounding) | (every >= stop - rounding))
     if outside:
         far = np.abs(every).max() > _FAR * max(abs(start), abs(stop))
