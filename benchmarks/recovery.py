@@ -1,0 +1,172 @@
+"""Recovery of simulated latents, and co-smoothing against the true rate.
+
+Three sets, by ``hidamari.datasets``: `spikes` draws latents from Hida-Matern kernels, `lorenz` has few spikes
+(0.1 a bin), `van_der_pol` many (5 a bin). A fifth of the trials are test trials.
+
+- latent R2: share of the variance of the true latents that an affine map of the estimated ones explains,
+  over all bins of the training trials, all units seen.
+- co-bps: bits per spike of the last 10 units in the test trials, from the other units; the null is a unit's
+  mean count over the training trials.
+- seconds: wall time of the fit and the smoothing of the training trials (compiled code is warm).
+
+GPFA is that of elephant, 100 EM iterations, its co-bps by a Poisson regression on its latents. `naive`
+smooths square-root counts, keeps as many principal components as there are latents, and regresses; its width
+is chosen by validation. `oracle` predicts by the true rate.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import baselines
+import numpy as np
+
+from hidamari import datasets
+
+SETS = {"spikes": datasets.simulate_spikes, "lorenz": datasets.simulate_lorenz,
+        "van_der_pol": datasets.simulate_van_der_pol}  # fmt: skip
+TRIALS = {"spikes": 30, "lorenz": 40, "van_der_pol": 10}
+QUICK_TRIALS = {"spikes": 10, "lorenz": 15, "van_der_pol": 5}
+N_OUT = 10  # units held out
+
+
+def latent_r2(estimate, truth):
+    """Share of the truth's variance that an affine map of the estimate explains, pooled over latents."""
+    estimate, truth = np.concatenate(estimate), np.concatenate(truth)
+    design = np.column_stack([np.ones(len(estimate)), estimate])
+    residual = truth - design @ np.linalg.lstsq(design, truth, rcond=None)[0]
+    return 1.0 - (residual**2).sum() / ((truth - truth.mean(axis=0)) ** 2).sum()
+
+
+def co_bps(rates, test, train, i_out):
+    """Bits per spike of the units `i_out` over their training means."""
+    y = np.concatenate(test)[:, i_out]
+    null = np.maximum(np.concatenate(train)[:, i_out].mean(axis=0), 1.0 / sum(map(len, train)))
+    rate = np.maximum(np.concatenate(rates), 1e-3 * null)
+    return baselines.bits_per_spike(y, rate, null).sum() / y.sum()
+
+
+# Each method returns the latents of the training trials, the rates of the units held out, and seconds.
+
+
+def run_cvhm(train, test, i_in, i_out, n_latents, bin_s):
+    """Our CVHM, read out by its own Poisson model."""
+    from hidamari import CVHM
+
+    CVHM(n_latents=n_latents, bin_s=bin_s).fit([trial[:40] for trial in train[:2]])
+    start = time.perf_counter()
+    model = CVHM(n_latents=n_latents, bin_s=bin_s).fit(train)
+    units, n_units = np.arange(train[0].shape[1]), train[0].shape[1]
+    latents = baselines.cvhm_rates(model, train, units, n_units, "latent_mean")
+    seconds = time.perf_counter() - start
+    rates = baselines.cvhm_rates(model, [trial[:, i_in] for trial in test], i_in, n_units)
+    return latents, [rate[:, i_out] * bin_s for rate in rates], seconds
+
+
+def run_gpfa(train, test, i_in, i_out, n_latents, bin_s):
+    """Fit GPFA by elephant."""
+    start = time.perf_counter()
+    fitted = baselines.fit_gpfa(train, bin_s, n_latents, n_iter=100, tau_s=0.1)
+    latents = baselines.infer_gpfa(fitted, train, np.arange(train[0].shape[1]))[0]
+    seconds = time.perf_counter() - start
+    inputs = np.concatenate(baselines.infer_gpfa(fitted, [trial[:, i_in] for trial in train], i_in)[0])
+    readout = baselines.poisson_glm(inputs, np.concatenate(train)[:, i_out], 1e-2)
+    seen = baselines.infer_gpfa(fitted, [trial[:, i_in] for trial in test], i_in)[0]
+    return latents, [readout(z) for z in seen], seconds
+
+
+def run_naive(train, test, i_in, i_out, n_latents, bin_s):
+    """Smoothed square-root counts and principal components."""
+    start = time.perf_counter()
+    inputs, targets = [trial[:, i_in] for trial in train], [trial[:, i_out] for trial in train]
+    width = baselines.choose_smoothing(inputs, targets, (n_latents,))[0]
+    smoothed = [baselines.smooth(np.sqrt(trial), width) for trial in train]
+    centre, basis = baselines.principal(np.concatenate(smoothed), n_latents)
+    latents = [(trial - centre) @ basis for trial in smoothed]
+    seconds = time.perf_counter() - start
+    predict = baselines.smooth_pca_glm(train, bin_s, (n_latents,))[""]
+    return latents, predict([trial[:, i_in] for trial in test], i_in, i_out), seconds
+
+
+METHODS = {"cvhm": run_cvhm, "gpfa": run_gpfa, "naive": run_naive, "oracle": None}
+
+
+def run(name, seed, method, n_trials):
+    """Simulate one set and run one method on it."""
+    simulated = SETS[name](n_trials=n_trials, random_state=seed)
+    y, n_train = list(simulated.y), n_trials - n_trials // 5
+    train, test = y[:n_train], y[n_train:]
+    units = np.arange(y[0].shape[1])
+    i_in, i_out = units[:-N_OUT], units[-N_OUT:]
+    if method == "oracle":
+        rates = [rate[:, i_out] * simulated.bin_s for rate in simulated.rate[n_train:]]
+        return {"co_bps": co_bps(rates, test, train, i_out)}
+    n_latents = simulated.latents[0].shape[1]
+    latents, rates, seconds = METHODS[method](train, test, i_in, i_out, n_latents, simulated.bin_s)
+    r2 = latent_r2(latents, list(simulated.latents[:n_train]))
+    return {"r2": r2, "co_bps": co_bps(rates, test, train, i_out), "seconds": seconds}
+
+
+def table(results):
+    """Write results as Markdown: means over seeds, standard deviations in brackets."""
+    columns = (("r2", 3), ("co_bps", 3), ("of_oracle", 3), ("seconds", 1))
+    lines = ["| set | method | seeds | latent R2 | co-bps | co-bps / oracle | seconds |", "|---" * 7 + "|"]
+    for name in SETS:
+        for method in METHODS:
+            runs = dict(_scores(results, name, method))
+            if not runs:
+                continue
+            for seed, oracle in _scores(results, name, "oracle"):
+                if seed in runs:
+                    runs[seed] = {**runs[seed], "of_oracle": runs[seed]["co_bps"] / oracle["co_bps"]}
+            cells = [
+                _cell([run[key] for run in runs.values() if key in run], digits) for key, digits in columns
+            ]
+            lines.append(f"| {name} | {method} | {len(runs)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _scores(results, name, method):
+    """Seeds and scores of one method on one set."""
+    for key, scores in results.items():
+        if key.startswith(f"{name}/{method}/"):
+            yield key.split("/")[2], scores
+
+
+def _cell(values, digits):
+    """Mean, and standard deviation when there are several."""
+    spread = f" ({np.std(values, ddof=1):.{digits}f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}" if values else "-"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    parser.add_argument("--quick", action="store_true", help="a third of the trials, one seed")
+    parser.add_argument("--json", type=Path, help="keep the scores here, and show those already there")
+    options = parser.parse_args()
+    trials = QUICK_TRIALS if options.quick else TRIALS
+    seeds = options.seeds[:1] if options.quick else options.seeds
+    results = {}
+    if options.json and options.json.exists():
+        results = json.loads(options.json.read_text())
+    for name in options.sets:
+        for method in options.methods:
+            for seed in seeds:
+                scores = run(name, seed, method, trials[name])
+                scores = {key: round(float(value), 4) for key, value in scores.items()}
+                results[f"{name}/{method}/{seed}"] = scores
+                print(f"{name:12s} {method:8s} seed {seed}: {scores}", flush=True)
+                if options.json:
+                    options.json.parent.mkdir(exist_ok=True)
+                    options.json.write_text(json.dumps(results, indent=1) + "\n")
+    print("\n" + table(results))
+
+
+if __name__ == "__main__":
+    main()
