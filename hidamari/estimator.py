@@ -17,6 +17,7 @@ import zipfile
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -206,11 +207,16 @@ def _encode(value, where, arrays):
         names = [field.name for field in fields(value) if field.init]
         parts = {name: _encode(getattr(value, name), f"{where}.{name}", arrays) for name in names}
         return {"part": kind, "fields": parts}
-    allowed = "numbers, strings, None, arrays, lists, tuples, dictionaries, kernels and likelihoods"
+    # Only the default generator: the state of others holds indices that a spoilt file could send astray.
+    if isinstance(value, np.random.Generator) and type(value.bit_generator) is np.random.PCG64:
+        return {"generator": "PCG64", "state": _encode(value.bit_generator.state, where, arrays)}
+    allowed = (
+        "numbers, strings, None, arrays, lists, tuples, dictionaries, kernels, likelihoods and default_rng"
+    )
     raise ValueError(f"found {kind}, allowed are {allowed}")
 
 
-def _decode(value, read):
+def _decode(value, read) -> Any:
     """Turn JSON back into the value; `read` are the arrays of the file."""
     if isinstance(value, list):
         return [_decode(item, read) for item in value]
@@ -225,6 +231,10 @@ def _decode(value, read):
             return tuple(_decode(item, read) for item in items)
         case {"dict": list(pairs)}:
             return {_decode(key, read): _decode(item, read) for key, item in pairs}
+        case {"generator": "PCG64", "state": state}:
+            generator = np.random.PCG64()
+            generator.state = _decode(state, read)
+            return np.random.Generator(generator)
         case {"part": str(name), "fields": dict(parts)}:
             part = getattr(import_module("hidamari"), _registered(name, _PARTS, "kernel or likelihood"))
             known = _keep_known(parts, [f.name for f in fields(part) if f.init], f"{name}'s fields")

@@ -125,7 +125,7 @@ class Matern:
 
 @pytest.mark.parametrize(
     "value",
-    [np.array([None]), np.ma.masked_array([1.0]), print, {1}, 1j, Matern(), np.random.default_rng(0)],
+    [np.array([None]), np.ma.masked_array([1.0]), print, {1}, 1j, Matern(), np.random.RandomState(0)],
     ids=lambda value: type(value).__name__,
 )
 def test_what_a_file_cannot_hold_is_refused_by_name(tmp_path, value):
@@ -136,6 +136,16 @@ def test_what_a_file_cannot_hold_is_refused_by_name(tmp_path, value):
     with pytest.raises(ValueError, match="attribute 'state_' cannot be saved"):
         model.save(tmp_path / "m")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_generator_goes_on_where_it_was(tmp_path):
+    generator = np.random.default_rng(7)
+    generator.random(5, dtype=np.float32)
+    Toy(options=generator).save(tmp_path / "m")
+    again = load(tmp_path / "m").options
+    np.testing.assert_array_equal(again.random(9, dtype=np.float32), generator.random(9, dtype=np.float32))
+    with pytest.raises(ValueError, match="'options' cannot be saved: found Generator"):
+        Toy(options=np.random.Generator(np.random.MT19937(0))).save(tmp_path / "m")
 
 
 def test_estimators_outside_the_registry_are_refused(tmp_path):
@@ -238,6 +248,11 @@ SPOILT = {
     ),
     "arguments as a list": (put("parameters", value=[1]), {}, "not an object"),
     "a missing array": (put("fitted", "bias_", value={"array": "nowhere"}), {}, "nowhere"),
+    "a generator without state": (
+        put("parameters", "options", value={"generator": "PCG64", "state": {"dict": [["state", 3]]}}),
+        {},
+        "",
+    ),
     "an unknown tag": (put("fitted", "bias_", value={"pickle": "gASV"}), {}, "no known kind"),
 }
 
