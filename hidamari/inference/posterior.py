@@ -1,0 +1,142 @@
+r"""The one fixed-point loop from data to a posterior: sites by natural gradients, steps by the ELBO.
+
+    ELBO = E_q[log p(y | f)] - KL(q | prior),    KL = sum_t E_q[j_t'f_t - f_t'J_t f_t / 2] - log Z(sites)
+
+holds for any sites, since q is the prior times the sites, normalised. Each sweep goes a fraction rho of the
+way from the sites to the target of :func:`hidamari.inference.sites.expected_sites`; if the ELBO falls, the
+step is taken back and halved, so that the ELBO never falls (a fixed step diverges on a single large count).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hidamari.inference.sites import Readout, expected_sites
+from hidamari.statespace import kalman
+from hidamari.statespace.types import Sites, StateSpace
+
+__all__ = ["Posterior", "empty_sites", "infer_sites", "site_kl"]
+
+_SMALLEST_STEP = 2.0**-40  # a step this small that still lowers the ELBO can only be rounding
+
+
+class Posterior(NamedTuple):
+    """q(f) and how it was reached."""
+
+    sites: Sites
+    mean: np.ndarray  # (T, K)
+    cov: np.ndarray  # (T, K, K)
+    target: Sites  # where the next natural-gradient step would go
+    elbo: float  # without the part of log p(y | f) that depends on y alone
+    history: tuple[float, ...]  # the ELBO before the first sweep and after each
+    converged: bool
+
+
+def empty_sites(n_rows: int, n_latents: int) -> Sites:
+    """Sites that say nothing."""
+    return Sites(np.zeros((n_rows, n_latents)), np.zeros((n_rows, n_latents, n_latents)))
+
+
+def site_kl(sites: Sites, mean: np.ndarray, cov: np.ndarray, log_evidence: float) -> float:
+    """KL(q | prior) of q = prior times sites over Z."""
+    quadratic = np.vdot(sites.J, cov) + np.einsum("ta,tab,tb->", mean, sites.J, mean, optimize=True)
+    return float(np.vdot(sites.j, mean) - 0.5 * quadratic - log_evidence)
+
+
+def infer_sites(
+    ss: StateSpace,
+    y: np.ndarray,
+    readout: Readout,
+    likelihood,
+    exposure: float = 1.0,
+    sites: Sites | None = None,
+    max_sweeps: int = 100,
+    tol: float = 1e-8,
+    n_threads: int | None = None,
+) -> Posterior:
+    """q(f) for y (T, N) with NaN where nothing was observed, by conjugate-computation variational inference.
+
+    Parameters
+    ----------
+    ss : StateSpace
+        The prior of the latents, trials marked by negative steps.
+    y : (T, N)
+        Observations.
+    readout : Readout
+        Loadings and bias.
+    likelihood : likelihood of ``hidamari.inference.likelihoods``
+        p(y | eta), elementwise.
+    exposure : float
+        Seconds per bin, for counts.
+    sites : Sites, optional
+        Where to start; by default the better of two starts, a step from the prior and one from the data.
+    max_sweeps : int
+        At most so many accepted steps.
+    tol : float
+        Stop when a full step raises the ELBO by less than this fraction of it.
+
+    Returns
+    -------
+    Posterior
+
+    References
+    ----------
+    Khan and Lin (2017), Conjugate-computation variational inference; Dowling, Zhao, Park (2023).
+    """
+
+    def look(candidate: Sites):
+        smoothed, log_evidence = kalman.infer(ss, candidate, n_threads=n_threads)
+        mean, cov = smoothed
+        expected = expected_sites(readout, likelihood, y, mean, cov, exposure)
+        elbo = expected.value - site_kl(candidate, mean, cov, log_evidence)
+        return candidate, mean, cov, expected.sites, elbo
+
+    if sites is not None:
+        current = look(sites)
+    else:
+        current = look(empty_sites(len(y), readout.loadings.shape[1]))
+        if not np.isfinite(current[4]) or _is_far(current[3]):
+            informed = look(_from_data(y, readout, likelihood, exposure))
+            if not np.isfinite(current[4]) or informed[4] > current[4]:
+                current = informed
+    history = [current[4]]
+    rho, converged = 1.0, False
+    while len(history) <= max_sweeps:
+        old, target = current[0], current[3]
+        step = (
+            Sites(old.j + rho * (target.j - old.j), old.J + rho * (target.J - old.J)) if rho < 1 else target
+        )
+        new = look(step)
+        # rounding of the sums alone moves the ELBO by about this much
+        slack = 1e-13 * (abs(new[4]) + abs(float(np.vdot(new[0].j, new[1]))))
+        if not new[4] >= current[4] - slack:
+            rho /= 2
+            if rho < _SMALLEST_STEP:
+                converged = bool(np.isfinite(current[4]))
+                break
+            continue
+        gain, current = new[4] - current[4], new
+        history.append(current[4])
+        if rho == 1.0 and gain <= tol * max(abs(current[4]), 1.0):
+            converged = True
+            break
+        rho = min(1.0, 2 * rho)
+    return Posterior(*current[:3], current[3], current[4], tuple(history), converged)
+
+
+def _is_far(target: Sites) -> bool:
+    """Whether a full step from the prior would throw a latent many prior deviations away."""
+    return bool(np.abs(target.j).max(initial=0.0) > 10.0)
+
+
+def _from_data(y: np.ndarray, readout: Readout, likelihood, exposure: float) -> Sites:
+    """Sites of one step taken at the latents that explain each bin's data by themselves.
+
+    The linear predictor of each entry starts at its own maximum-likelihood value, shrunk by half a count.
+    """
+    mu, v = likelihood.start(y, readout.bias, exposure)
+    _, alpha, beta = likelihood.expectations(y, mu, v, exposure, constant=0.0)
+    J = np.einsum("tn,na,nb->tab", beta, readout.loadings, readout.loadings, optimize=True)
+    # a site about eta_n alone: beta (mu - b) + alpha is its pseudo-reading times precision
+    j = (alpha + beta * (mu - readout.bias)) @ readout.loadings
+    return Sites(j, J)

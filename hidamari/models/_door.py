@@ -1,0 +1,100 @@
+"""What the doors share: checks of constructor arguments, starting kernels, clocks of trials, progress bars."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from hidamari.arrays import Trials, split
+from hidamari.parameters import flatten, unflatten
+from hidamari.statespace.kernels import Kernel, Matern
+
+__all__ = ["check_number", "check_whole", "clocks", "fixed_mapping", "progress_bar", "start_kernels"]
+
+_FIXABLE = ("loadings", "bias", "likelihood", "kernel")
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Refuse what is not a whole number of at least ``least``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, found {value!r}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is not a positive finite number."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not (np.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a positive finite number, found {value!r}")
+
+
+def fixed_mapping(fixed: Mapping[str, Any] | Iterable[str] | None) -> dict[str, Any]:
+    """``fixed`` as a mapping from known names to values, or None to hold a part where it starts."""
+    if fixed is None:
+        return {}
+    if isinstance(fixed, str):
+        raise ValueError(f"fixed must be a mapping or a list of names, found the string {fixed!r}")
+    mapping = dict(fixed) if isinstance(fixed, Mapping) else dict.fromkeys(fixed)
+    for name in mapping:
+        if name not in _FIXABLE and not str(name).startswith("kernel."):
+            raise ValueError(f"fixed has {name!r}; allowed are {_FIXABLE} and 'kernel.<hyperparameter>'")
+        if name in ("kernel", "likelihood") and mapping[name] is not None:
+            raise ValueError(f"fixed[{name!r}] takes no value: give it as the argument {name}=")
+    return mapping
+
+
+def start_kernels(kernel: Any, n_latents: int, fixed: Mapping[str, Any], lengthscale: float) -> list[Kernel]:
+    """One kernel a latent, with the values that ``fixed`` gives put in."""
+    if kernel is None:
+        kernels: list[Kernel] = [Matern(1, lengthscale)] * n_latents
+    elif isinstance(kernel, Kernel):
+        kernels = [kernel] * n_latents
+    else:
+        kernels = list(kernel)
+        if len(kernels) != n_latents or not all(isinstance(k, Kernel) for k in kernels):
+            raise ValueError(
+                f"kernel must be one Kernel or a list of n_latents={n_latents}, found {kernel!r}"
+            )
+    for name, value in fixed.items():
+        if not name.startswith("kernel.") or value is None:
+            continue
+        path = name.removeprefix("kernel.")
+        names = flatten(kernels, path)[1]
+        try:
+            values = np.broadcast_to(np.asarray(value, dtype=float), len(names))
+        except ValueError:
+            raise ValueError(f"fixed[{name!r}] must be one number or {len(names)}, found {value!r}") from None
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"fixed[{name!r}] must be positive and finite, found {value!r}")
+        kernels = unflatten(kernels, np.log(values), names)
+    return kernels
+
+
+def clocks(trials: Trials, bin_s: float) -> list[np.ndarray]:
+    """Time of every row in seconds, trial by trial: the data's own, else bin centres from 0."""
+    if trials.times is not None:
+        return [np.asarray(own, dtype=float) for own in trials.times]
+    centres = (np.arange(len(trials.values)) + 0.5) * bin_s
+    return [own - own[0] + 0.5 * bin_s for own in split(centres, trials.lengths)]
+
+
+@contextmanager
+def progress_bar(
+    progress: bool | None, total: int, label: str
+) -> Iterator[Callable[[int, float], None] | None]:
+    """A bar over rounds, as a function of round and objective; None where nobody looks."""
+    if progress is None:
+        progress = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if not progress:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc=label, unit="round", leave=False) as bar:
+
+        def show(n: int, objective: float) -> None:
+            bar.set_postfix_str(f"objective {objective:.1f}", refresh=False)
+            bar.update(n - bar.n)
+
+        yield show
