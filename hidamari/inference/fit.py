@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hidamari.inference.likelihoods import Likelihood
 from hidamari.inference.learn import bounds, improve_kernels, kernel_log_prior, movable
+from hidamari.inference.likelihoods import Likelihood
 from hidamari.inference.posterior import Posterior, infer_sites
 from hidamari.inference.readout import (
     LoadingPrior,
@@ -70,7 +70,7 @@ class Fit(NamedTuple):
     readout: Readout
     prior: LoadingPrior
     kernels: list[Kernel]
-    likelihood: object
+    likelihood: Likelihood
     posterior: Posterior
     history: list[float]  # the objective before the first round and after each
     converged: bool
@@ -81,7 +81,7 @@ class _State(NamedTuple):
     readout: Readout
     prior: LoadingPrior
     kernels: list[Kernel]
-    likelihood: object
+    likelihood: Likelihood
     posterior: Posterior
     objective: float
 
@@ -258,7 +258,7 @@ def _canonical(state: _State, history: list[float], converged: bool, message: st
     q = state.posterior
     order, signs = canonical_order(state.readout, q.mean)
     loadings = state.readout.loadings[:, order] * signs
-    pairs = np.ix_(range(len(q.mean)), order, order)
+    pairs = np.ix_(np.arange(len(q.mean)), order, order)
     flip = signs[:, None] * signs
 
     def turn(sites: Sites) -> Sites:

@@ -36,7 +36,7 @@ def movable(kernels: Sequence[Kernel], fixed: Sequence[str] = ()) -> list[str]:
 
 
 def bounds(names: Sequence[str], bin_s: float, duration: float) -> list[tuple[float, float]]:
-    """Limits of the logarithms, tied to the grid: half a bin to four durations; up to half the sampling rate."""
+    """Limits of the logarithms: half a bin to four durations; frequencies up to half the sampling rate."""
     limits = []
     for name in names:
         if name.endswith("frequency"):

@@ -17,6 +17,7 @@ from hidamari.statespace.types import Sites, StateSpace
 
 __all__ = ["Posterior", "empty_sites", "infer_sites", "site_kl"]
 
+_PLAIN_BELOW = 1e7  # plain covariances keep nine digits up to here, more than a variational posterior has
 _SMALLEST_STEP = 2.0**-40  # a step this small that still lowers the ELBO can only be rounding
 
 
@@ -85,8 +86,8 @@ def infer_sites(
     """
 
     def look(candidate: Sites):
-        smoothed, log_evidence = kalman.infer(ss, candidate, n_threads=n_threads)
-        mean, cov = smoothed
+        form = "covariance" if kalman.precision_ratio(ss, candidate.J) < _PLAIN_BELOW else "square_root"
+        (mean, cov), log_evidence = kalman.infer(ss, candidate, form=form, n_threads=n_threads)
         expected = expected_sites(readout, likelihood, y, mean, cov, exposure)
         elbo = expected.value - site_kl(candidate, mean, cov, log_evidence)
         return candidate, mean, cov, expected.sites, elbo

@@ -159,7 +159,7 @@ def update_readout(
 
 
 def canonical_order(readout: Readout, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order of the latents by the log-rate variance they explain, and signs that make each sum of loadings positive.
+    """Order of the latents by the log-rate variance they explain, and signs that make loadings sum above 0.
 
     Explained variance of latent l: |c_l|^2 var_t(m_tl). Ties and zero sums keep order and sign.
     """

@@ -33,7 +33,7 @@ class Readout(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """Expected log likelihood under q, without the part that no parameter moves, and the sites it asks for."""
+    """Expected log likelihood under q, less the part that depends on y alone, and the sites it asks for."""
 
     value: float
     sites: Sites

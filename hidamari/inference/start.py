@@ -36,7 +36,7 @@ def working_scale(y: np.ndarray, likelihood) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth(z: np.ndarray, seen: np.ndarray, lengths: np.ndarray, width: float, own: bool = True):
-    """Gaussian smoothing in time within trials, over what was observed; without the bin itself if not ``own``."""
+    """Gaussian smoothing within trials, over what was observed; without the bin itself if not ``own``."""
     from scipy.ndimage import gaussian_filter1d
 
     radius = max(1, int(4 * width + 0.5))

@@ -1,4 +1,4 @@
-"""What the doors share: checks of constructor arguments, starting kernels, clocks of trials, progress bars."""
+"""What the doors share: checks of arguments, starting kernels, clocks of trials, progress bars."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ def check_whole(name: str, value: Any, least: int) -> None:
 
 def check_number(name: str, value: Any) -> None:
     """Refuse what is not a positive finite number."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not (np.isfinite(value) and value > 0):
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 < float(value) < float("inf"):
         raise ValueError(f"{name} must be a positive finite number, found {value!r}")
 
 

@@ -67,9 +67,9 @@ class CVHM(Estimator):
     n_init : int
         Number of starts; the best is kept. The first is deterministic.
     fixed : mapping or list of str, optional
-        What is not learnt, with its value, or None or just its name to hold it where it starts: ``"loadings"``
-        (unit, latent), ``"bias"`` (unit,), ``"kernel"``, ``"kernel.lengthscale"``, ``"kernel.frequency"``,
-        ``"likelihood"``.
+        What is not learnt, with its value, or None or just its name to hold it where it starts:
+        ``"loadings"`` (unit, latent), ``"bias"`` (unit,), ``"kernel"``, ``"kernel.lengthscale"``,
+        ``"kernel.frequency"``, ``"likelihood"``.
     warm_start : bool
         Go on from the last fit instead of starting anew.
     random_state : int or numpy.random.Generator
@@ -203,8 +203,8 @@ class CVHM(Estimator):
         Returns
         -------
         xarray.Dataset
-            ``latent_mean``, ``latent_var`` (…, time, latent), ``latent_cov``, and ``rate`` (…, time, unit): the
-            expected observation under q, in spikes per second for counts.
+            ``latent_mean``, ``latent_var`` (…, time, latent), ``latent_cov``, and ``rate`` (…, time, unit):
+            the expected observation under q, in spikes per second for counts.
         """
         trials, posterior, bin_s = self._posterior(y)
         mu, v = linear_predictor(self._readout(), posterior.mean, posterior.cov)
@@ -295,8 +295,8 @@ class CVHM(Estimator):
         Returns
         -------
         xarray.Dataset
-            ``latent_draw`` (draw, …, time, latent) and ``rate`` (draw, …, time, unit): the expected observation
-            given each draw.
+            ``latent_draw`` (draw, …, time, latent) and ``rate`` (draw, …, time, unit): the expected
+            observation given each draw.
         """
         if not isinstance(n, (int, np.integer)) or n < 1:
             raise ValueError(f"n must be a whole number of at least 1, found {n!r}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from hidamari.statespace.types import Filtered, Readings, Sites, Smoothed, StateSpace
 
-__all__ = ["evidence", "evidence_gradient", "filter", "infer", "sample", "smooth"]
+__all__ = ["evidence", "evidence_gradient", "filter", "infer", "precision_ratio", "sample", "smooth"]
 
 SQUARE_ROOT_ABOVE = 1e4  # plain covariances lose about log10 of this ratio in digits (tests/test_extremes.py)
 METHODS = ("covariance", "bidirectional", "rts")
@@ -251,12 +251,12 @@ def _check(ss: StateSpace, sites: Sites | Readings, form: str):
     y = np.where(seen, first, 0.0)
     J = np.where(seen, 1.0 / R, 0.0)
     constant = np.where(seen, -0.5 * y * y * J - 0.5 * np.log(2 * np.pi * R), 0.0).sum(1)
-    if form.startswith("square_root") or (form == "auto" and _ratio(ss, J) > SQUARE_ROOT_ABOVE):
+    if form.startswith("square_root") or (form == "auto" and precision_ratio(ss, J) > SQUARE_ROOT_ABOVE):
         return ss, Readings(np.where(seen, y, np.nan), R), 0.0
     return ss, Sites(y * J, J), constant
 
 
-def _ratio(ss: StateSpace, J: np.ndarray) -> float:
+def precision_ratio(ss: StateSpace, J: np.ndarray) -> float:
     """The largest site precision times prior variance of a read-out."""
     prior = np.einsum("cai,cij,caj->ca", ss.H, ss.P, ss.H).ravel()
     diagonal = J if J.ndim == 2 else np.einsum("tkk->tk", J)
@@ -274,7 +274,7 @@ def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | No
 
     square_root = isinstance(sites, Readings) or form.startswith("square_root")
     if isinstance(sites, Sites) and form == "auto":
-        square_root = _ratio(ss, sites.J) > SQUARE_ROOT_ABOVE
+        square_root = precision_ratio(ss, sites.J) > SQUARE_ROOT_ABOVE
     if square_root:
         return _run_square_root(ss, sites, form, n_threads, smoothing)
     T, K = sites.j.shape
