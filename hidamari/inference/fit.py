@@ -35,6 +35,8 @@ from hidamari.statespace.types import Sites
 
 __all__ = ["Fit", "Problem", "Settings", "fit_latents", "refit"]
 
+_SWEEPS = 1  # natural-gradient sweeps a round
+_LATENTS_FIRST = 5  # rounds before the likelihood's own parameters move: noise must not explain the latents
 _log = logging.getLogger("hidamari")
 
 
@@ -59,7 +61,7 @@ class Settings(NamedTuple):
     max_iter: int = 100
     tol: float = 1e-5
     learn_kernel: str | None = "evidence"
-    prior_strength: float = 2.0
+    prior_strength: float = 20.0
     fixed: tuple[str, ...] = ()
     n_threads: int | None = None
 
@@ -157,6 +159,8 @@ def refit(
     centre = flatten(list(kernels), names)[0] if names else np.zeros(0)
     limits = bounds(names, problem.bin_s, float(np.max(problem.lengths)) * problem.bin_s)
     free = ("loadings" not in settings.fixed, "bias" not in settings.fixed)
+    own = type(likelihood).fit_parameters is not Likelihood.fit_parameters
+    learnable = own and "likelihood" not in settings.fixed
 
     def posterior_of(kernels, readout, likelihood, sites, sweeps):
         return infer_sites(
@@ -171,51 +175,47 @@ def refit(
             settings.n_threads,
         )
 
-    def objective(posterior, readout, prior, kernels):
+    def objective(posterior, readout, prior, kernels, constant):
         learnt = log_prior(readout, prior, settings.prior_strength) if free[0] else 0.0
-        return posterior.elbo + learnt + kernel_log_prior(kernels, names, centre)
+        return posterior.elbo + constant + learnt + kernel_log_prior(kernels, names, centre)
+
+    # what depends on y and on the likelihood's own parameters alone, and so moves with those
+    constant = float(np.sum(likelihood.log_base(y)))
 
     posterior = posterior_of(kernels, readout, likelihood, sites, 8)
-    state = _State(
-        readout, prior, list(kernels), likelihood, posterior, objective(posterior, readout, prior, kernels)
-    )
+    start = objective(posterior, readout, prior, kernels, constant)
+    state = _State(readout, prior, list(kernels), likelihood, posterior, start)
+    memory = None
     history = [state.objective]
     converged, message = False, f"the objective still rose after max_iter={settings.max_iter} rounds"
     calm = 0
     for n in range(1, settings.max_iter + 1):
         q = state.posterior
-        readout = update_readout(
-            state.readout,
-            state.prior,
-            state.likelihood,
-            y,
-            q.mean,
-            q.cov,
-            problem.bin_s,
-            n_steps=1,
-            free=free,
-        )
+        data = (y, q.mean, q.cov, problem.bin_s)
+        readout = update_readout(state.readout, state.prior, state.likelihood, *data, n_steps=1, free=free)
         prior = update_prior(readout, state.prior, settings.prior_strength) if free[0] else state.prior
         likelihood = state.likelihood
-        if "likelihood" not in settings.fixed:
-            likelihood = _fit_likelihood(likelihood, problem, readout, q)
+        if learnable and n > _LATENTS_FIRST:
+            mu, v = linear_predictor(readout, q.mean, q.cov)
+            likelihood = likelihood.fit_parameters(y, mu, v, problem.bin_s)
+            constant = float(np.sum(likelihood.log_base(y)))
         proposal = state.kernels
         if names and settings.learn_kernel == "evidence" and n > 2:
-            proposal = improve_kernels(
-                state.kernels, names, gaps, step, q.sites, limits, centre, n_threads=settings.n_threads
+            proposal, memory = improve_kernels(
+                state.kernels, names, gaps, step, q.sites, limits, centre, memory, settings.n_threads
             )
         elif names and settings.learn_kernel == "whittle" and 2 < n <= 10:
-            draws = kalman.sample(
-                bank(state.kernels, gaps, step), q.sites, 2, rng, n_threads=settings.n_threads
-            )
+            ss = bank(state.kernels, gaps, step)
+            draws = kalman.sample(ss, q.sites, 2, rng, n_threads=settings.n_threads)
             proposal = whittle_kernels(state.kernels, names, draws, problem.lengths, problem.bin_s, limits)
         new = _State(readout, prior, proposal, likelihood, q, -np.inf)
         for kernels in [proposal] if proposal is state.kernels else [proposal, state.kernels]:
-            posterior = posterior_of(kernels, readout, likelihood, q.sites, 2)
-            value = objective(posterior, readout, prior, kernels)
+            posterior = posterior_of(kernels, readout, likelihood, q.sites, _SWEEPS)
+            value = objective(posterior, readout, prior, kernels, constant)
             new = _State(readout, prior, kernels, likelihood, posterior, value)
             if settings.learn_kernel == "whittle" or value >= state.objective - 1e-10 * abs(state.objective):
                 break
+            memory = None if memory is None else memory.refused()
         if not np.isfinite(new.objective):
             message = f"stopped in round {n}: {_culprit(new)} became non-finite; the round before is returned"
             break
@@ -235,14 +235,6 @@ def refit(
             break
     posterior = posterior_of(state.kernels, state.readout, state.likelihood, state.posterior.sites, 50)
     return _canonical(state._replace(posterior=posterior), history, converged, message)
-
-
-def _fit_likelihood(likelihood, problem: Problem, readout: Readout, q: Posterior):
-    """The likelihood's own parameters given q."""
-    if type(likelihood).fit_parameters is Likelihood.fit_parameters:
-        return likelihood
-    mu, v = linear_predictor(readout, q.mean, q.cov)
-    return likelihood.fit_parameters(problem.y, mu, v, problem.bin_s)
 
 
 def _culprit(state: _State) -> str:

@@ -8,6 +8,7 @@ differences of closed forms, on as few matrices as there are distinct steps.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,10 @@ from hidamari.statespace import kalman
 from hidamari.statespace.kernels import Kernel, bank
 from hidamari.statespace.types import Sites
 
-__all__ = ["bounds", "improve_kernels", "kernel_log_prior", "movable"]
+__all__ = ["Memory", "bounds", "improve_kernels", "kernel_log_prior", "movable"]
 
 _STEP = 1e-5  # of a logarithm: central differences are then exact to 1e-10
+_LONGEST = 0.7  # the longest step of a logarithm: a factor of two
 LOG_SPREAD = 1.0  # prior standard deviation of the log of a hyperparameter about its start
 
 
@@ -52,6 +54,18 @@ def kernel_log_prior(kernels: Sequence[Kernel], names: Sequence[str], centre: np
     return -0.5 * float((((vector - centre) / LOG_SPREAD) ** 2).sum())
 
 
+class Memory(NamedTuple):
+    """What a kernel step leaves for the next: where it was, the slope there, curvatures used."""
+
+    vector: np.ndarray
+    gradient: np.ndarray
+    curvature: np.ndarray
+
+    def refused(self) -> "Memory":
+        """After a step that lowered the objective: the next one is four times more careful."""
+        return self._replace(curvature=4.0 * self.curvature)
+
+
 def improve_kernels(
     kernels: Sequence[Kernel],
     names: Sequence[str],
@@ -60,10 +74,14 @@ def improve_kernels(
     sites: Sites,
     limits: Sequence[tuple[float, float]],
     centre: np.ndarray,
-    max_iter: int = 2,
+    memory: Memory | None = None,
     n_threads: int | None = None,
-) -> list[Kernel]:
-    """A few quasi-Newton steps on log Z(theta; sites) plus the log prior of theta.
+) -> tuple[list[Kernel], Memory]:
+    """One quasi-Newton step on log Z(theta; sites) plus the log prior of theta.
+
+    The latents are nearly independent given their sites, so the curvature is kept as a diagonal: at first the
+    number of correlation times the data span, then the secant between steps. One pass of the adjoint
+    smoother a step.
 
     Parameters
     ----------
@@ -77,33 +95,32 @@ def improve_kernels(
         Held fixed.
     limits, centre : sequence
         Bounds of the logarithms, and the centre of their prior.
-    max_iter : int
-        Iterations of L-BFGS.
+    memory : Memory, optional
+        From the step before.
+
+    Returns
+    -------
+    list of Kernel and Memory
+        The proposal, and what the next step wants to know.
     """
-    from scipy.optimize import minimize
-
-    kernels = list(kernels)
-    names = list(names)
-    if not names:
-        return kernels
-
-    def negative(vector: np.ndarray):
-        current = unflatten(kernels, vector, names)
-        value, slope = kalman.evidence_gradient(bank(current, gaps, step), sites, n_threads=n_threads)
-        gradient = np.array([_along(current, name, gaps, slope) for name in names])
-        gap = (vector - centre) / LOG_SPREAD
-        return -value + 0.5 * float(gap @ gap), -gradient + gap / LOG_SPREAD
-
-    start = np.clip(flatten(kernels, names)[0], *np.transpose(limits))
-    result = minimize(
-        negative,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=limits,
-        options={"maxiter": max_iter, "maxfun": 4 * max_iter},
-    )
-    return unflatten(kernels, result.x, names) if np.isfinite(result.fun) else kernels
+    kernels, names = list(kernels), list(names)
+    lower, upper = np.transpose(limits)
+    vector = np.clip(flatten(kernels, names)[0], lower, upper)
+    current = unflatten(kernels, vector, names)
+    _, slope = kalman.evidence_gradient(bank(current, gaps, step), sites, n_threads=n_threads)
+    gap = (vector - centre) / LOG_SPREAD
+    gradient = np.array([_along(current, name, gaps, slope) for name in names]) - gap / LOG_SPREAD
+    if memory is None:
+        span = float(gaps[step[step >= 0]].sum())
+        curvature = 1.0 + np.clip(0.3 * span * np.exp(-vector), 0.0, 0.1 * len(step))
+    else:
+        moved = vector - memory.vector
+        bend = (memory.gradient - gradient) / np.where(moved == 0.0, 1.0, moved)
+        seen = (np.abs(moved) > 1e-8) & (bend > 0.0)
+        bounded = np.clip(bend, 0.1 * memory.curvature, 10.0 * memory.curvature)
+        curvature = np.where(seen, np.sqrt(bounded * memory.curvature), memory.curvature)
+    proposal = np.clip(vector + np.clip(gradient / curvature, -_LONGEST, _LONGEST), lower, upper)
+    return unflatten(kernels, proposal, names), Memory(vector, gradient, curvature)
 
 
 def _along(kernels: list[Kernel], name: str, gaps: np.ndarray, slope) -> float:

@@ -39,7 +39,8 @@ def log_prior(readout: Readout, prior: LoadingPrior, strength: float) -> float:
     loadings = 0.5 * N * np.log(a).sum() - 0.5 * float((readout.loadings**2 @ a).sum())
     gamma = 0.5 * strength * N * float((np.log(a) - a).sum())
     gap = readout.bias - prior.bias_mean
-    bias = 0.5 * N * np.log(prior.bias_precision) - 0.5 * prior.bias_precision * float(gap @ gap)
+    a_b = prior.bias_precision
+    bias = 0.5 * (N + 1) * np.log(a_b) - 0.5 * a_b * (float(gap @ gap) + 1.0)
     return float(loadings + gamma + bias)
 
 

@@ -44,10 +44,17 @@ def fixed_mapping(fixed: Mapping[str, Any] | Iterable[str] | None) -> dict[str, 
     return mapping
 
 
-def start_kernels(kernel: Any, n_latents: int, fixed: Mapping[str, Any], lengthscale: float) -> list[Kernel]:
-    """One kernel a latent, with the values that ``fixed`` gives put in."""
+def start_kernels(
+    kernel: Any, n_latents: int, fixed: Mapping[str, Any], longest: float, shortest: float
+) -> list[Kernel]:
+    """One kernel a latent, with the values that ``fixed`` gives put in.
+
+    By default lengthscales fall from the longest to the shortest: started alike they tend to stay alike, and
+    a fit with spread starts ends higher.
+    """
     if kernel is None:
-        kernels: list[Kernel] = [Matern(1, lengthscale)] * n_latents
+        scales = np.geomspace(longest, shortest, n_latents) if n_latents > 1 else [longest]
+        kernels: list[Kernel] = [Matern(1, float(scale)) for scale in scales]
     elif isinstance(kernel, Kernel):
         kernels = [kernel] * n_latents
     else:

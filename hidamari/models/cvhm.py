@@ -47,8 +47,8 @@ class CVHM(Estimator):
     n_latents : int
         Number of latent trajectories.
     kernel : Kernel or list of Kernel, optional
-        One for all latents or one each; where learning starts. Default ``Matern(order=1)`` with a
-        lengthscale read off the data.
+        One for all latents or one each; where learning starts. By default ``Matern(order=1)`` with
+        lengthscales from a bin to a time scale read off the data.
     likelihood : str or likelihood
         ``"poisson"`` (default), ``"negative_binomial"``, ``"bernoulli"``, ``"gaussian"``, ``"student_t"``, or
         an instance such as ``hd.Binomial(n=10)``.
@@ -121,7 +121,7 @@ class CVHM(Estimator):
         bin_s: float | None = None,
         *,
         learn_kernel: str | None = "evidence",
-        prior_strength: float = 2.0,
+        prior_strength: float = 20.0,
         max_iter: int = 100,
         tol: float = 1e-5,
         n_init: int = 1,
@@ -356,7 +356,9 @@ class CVHM(Estimator):
         N = problem.y.shape[1]
         z, seen = working_scale(problem.y, likelihood)
         width = smoothing_width(z, seen, problem.lengths)
-        kernels = start_kernels(self.kernel, self.n_latents, fixed, 3.0 * width * problem.bin_s)
+        kernels = start_kernels(
+            self.kernel, self.n_latents, fixed, 4.0 * width * problem.bin_s, problem.bin_s
+        )
         shapes = {"loadings": (N, len(kernels)), "bias": (N,)}
         given = {name: np.zeros(shape) for name, shape in shapes.items()}
         for name, shape in shapes.items():
@@ -418,7 +420,7 @@ class CVHM(Estimator):
         self.kernels_, self.likelihood_ = fit.kernels, fit.likelihood
         self.relevance_ = fit.prior.relevance
         self.bias_prior_ = np.array([fit.prior.bias_mean, fit.prior.bias_precision])
-        self.elbo_ = np.array(fit.history) + _constant(fit.likelihood, problem.y)
+        self.elbo_ = np.array(fit.history)
         self.n_iter_, self.converged_, self.message_ = len(fit.history) - 1, fit.converged, fit.message
         self.bin_s_, self.n_features_in_ = problem.bin_s, problem.y.shape[1]
         self.unit_names_ = (
