@@ -54,7 +54,7 @@ def latents(ds, ax=None, trial=0, truth=None):
     mean = _one_trial(_variable(ds, "latent_mean"), trial, "latent")
     half = _Z95 * np.sqrt(_one_trial(_variable(ds, "latent_var"), trial, "latent").values)
     time, centre = mean["time"].values, mean.values
-    names = [f"latent {name}" for name in _names(mean, "latent")]
+    names = [f"latent {name}" for name in mean["latent"].values]
     ax = _axes(ax, 1.2 + 0.8 * len(names))
     offsets = _lanes(centre - half, centre + half)
     if truth is not None:
@@ -110,10 +110,10 @@ def rates(ds, ax=None, trial=0, units=None, order=None, counts=None):
     >>> values = np.exp(np.sin(seconds[:, None] + np.arange(30)))
     >>> rate = xr.DataArray(values, {"time": seconds}, ("time", "unit"))
     >>> hd.plotting.rates(rate, order=hd.plotting.peak_order(rate)).get_ylabel()
-    '30 units, in the order given'
+    '30 units, reordered'
     """
     rate = _one_trial(_variable(ds, "rate"), trial, "unit")
-    names = _names(rate, "unit")
+    names = rate["unit"].values.tolist()
     if counts is not None:
         counts = np.asarray(counts, dtype=float)
         if counts.shape != rate.shape:
@@ -164,7 +164,7 @@ def raster(counts, ax=None, trial=0, order=None):
     'time (s)'
     """
     counts = _one_trial(_variable(counts, "counts"), trial, "unit")
-    names, width, time = _names(counts, "unit"), _bin_s(counts), counts["time"].values
+    names, width, time = counts["unit"].values, _bin_s(counts), counts["time"].values
     rows = _rows(order, len(names))
     values = counts.values[:, rows].astype(float)
     at, lane = _spread(values, time, width)
@@ -190,7 +190,7 @@ def elbo(model, ax=None):
     Parameters
     ----------
     model : Estimator or array_like (iteration,)
-        A fitted model with ``elbo_``, or the values themselves.
+        A fitted model with ``elbo_``, or the values themselves; the first is that of the start.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -217,14 +217,13 @@ def elbo(model, ax=None):
     if not np.isfinite(values).any():
         raise ValueError("model has no finite value of the ELBO")
     ax = _axes(ax, 3.0, width=5.5)
-    number = np.arange(1, len(values) + 1)
-    ax.plot(number, values, color=_PALETTE[0], linewidth=1.6, marker="o", markersize=3)
+    ax.plot(values, color=_PALETTE[0], linewidth=1.6, marker="o", markersize=3)
     last = np.flatnonzero(np.isfinite(values))[-1]
-    label = [f"{_signed(values[last], ',.1f')} nats", f"after {number[last]} iterations"]
+    label = [f"{_signed(values[last], ',.1f')} nats", f"after {last} iterations"]
     if hasattr(model, "converged_"):
         label.append("converged" if model.converged_ else "not converged")
     # Below the end, inside: an ELBO rises, so that corner is empty.
-    ax.annotate("\n".join(label), (number[last], values[last]), xytext=(0, -8), textcoords="offset points",
+    ax.annotate("\n".join(label), (last, values[last]), xytext=(0, -8), textcoords="offset points",
                 color=_PALETTE[0], ha="right", va="top", fontsize="small")  # fmt: skip
     ax.set_xlabel("iteration")
     ax.set_ylabel("ELBO (nats)")
@@ -324,8 +323,7 @@ def _variable(ds, name):
         return ds
     if name not in ds:
         raise ValueError(f"ds has no variable {name!r}; it has {sorted(map(str, ds.data_vars))}")
-    shared = {key: ds.attrs[key] for key in ("bin_s",) if key in ds.attrs}
-    return ds[name].assign_attrs(shared)
+    return ds[name].assign_attrs(bin_s=ds.attrs["bin_s"]) if "bin_s" in ds.attrs else ds[name]
 
 
 def _one_trial(array, trial, second):
@@ -342,11 +340,6 @@ def _one_trial(array, trial, second):
         if "n_bins" in array.coords:
             array = array.isel(time=slice(int(array["n_bins"])))
     return array.transpose("time", second)
-
-
-def _names(array, dim):
-    """Return the labels along a dimension, its positions if it has none."""
-    return array[dim].values.tolist()
 
 
 def _bin_s(array):
@@ -419,7 +412,7 @@ def _unit_ticks(ax, names, ordered):
     """Name the units when there is room, count them when not; the first is at the top."""
     ax.set_ylim(len(names) - 0.5, -0.5)
     named = len(names) <= 25
-    ax.set_ylabel(("unit" if named else f"{len(names)} units") + (", in the order given" if ordered else ""))
+    ax.set_ylabel("unit" if named else f"{len(names)} units" + (", reordered" if ordered else ""))
     ax.set_yticks(range(len(names)) if named else [], names if named else [], fontsize="small")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -434,6 +427,7 @@ def _name_at(ax, x, y, text, colour):
 def _finish(ax, array, caption):
     """Label time, drop the frame, and say above the axes what is drawn."""
     ax.set_xlim(*_edges(array)[[0, -1]])
-    ax.set_xlabel("time (s)")
+    if ax.xaxis.get_tick_params().get("labelbottom", True):  # not above another that shares its times
+        ax.set_xlabel("time (s)")
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(caption, loc="left", fontsize="small", color=_GREY)

@@ -93,6 +93,13 @@ def test_everything_draws_on_the_axes_given(ds):
         assert draw(content, ax=ax) is ax
 
 
+def test_stacked_axes_name_their_time_once(ds):
+    _, (above, below) = plt.subplots(2, sharex=True)
+    plotting.raster(ds.rate.round(), ax=above)
+    plotting.latents(ds, ax=below)
+    assert above.get_xlabel() == "" and below.get_xlabel() == "time (s)"
+
+
 def test_dims_may_come_in_any_order_and_without_trials(ds):
     ax = plotting.latents(ds.isel(trial=0).transpose("latent", "unit", "time"))
     assert texts(ax) == ["latent 0", "latent 1", "latent 2"]
@@ -171,10 +178,10 @@ def test_elbo_says_where_and_how_it_ended():
         elbo_, converged_ = np.array([-1200.0, -1100.0, -1050.25]), np.True_
 
     ax = plotting.elbo(Fitted())
-    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[1, -1200], [2, -1100], [3, -1050.25]])
-    assert texts(ax) == ["\N{MINUS SIGN}1,050.2 nats\nafter 3 iterations\nconverged"]
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[0, -1200], [1, -1100], [2, -1050.25]])
+    assert texts(ax) == ["\N{MINUS SIGN}1,050.2 nats\nafter 2 iterations\nconverged"]
     assert ax.get_xlabel() == "iteration" and ax.get_ylabel() == "ELBO (nats)"
-    assert texts(plotting.elbo([1.0, 2.0])) == ["2.0 nats\nafter 2 iterations"]
+    assert texts(plotting.elbo([1.0, 2.0])) == ["2.0 nats\nafter 1 iterations"]
 
 
 def test_a_silent_recording_and_a_single_bin_are_drawn(ds):
