@@ -166,25 +166,29 @@ def matern_mp(order, lengthscale, variance=1.0):
     return kernel
 
 
+def cholesky_mp(kernel, times, noise):
+    """Rows of the lower-triangular factor of kernel + noise at times, all in mpf."""
+    L = []
+    for i, t in enumerate(times):
+        row = []
+        for k in range(i):
+            row.append((kernel(t - times[k]) - mp.fdot(row, L[k][:k])) / L[k][k])
+        row.append(mp.sqrt(kernel(mpf(0)) + noise[i] - mp.fdot(row, row)))
+        L.append(row)
+    return L
+
+
 def gp_mp(kernel, times, y, R, digits=50):
     """As `gp`, in `digits` digits and with kernel(tau) on mpf; the answers are rounded to float64."""
     with mp.workdps(digits):
-        t = [mpf(float(v)) for v in times]
-        noise = np.broadcast_to(R, len(t))
+        t, noise = [mpf(float(v)) for v in times], np.broadcast_to(R, len(y))
         seen = [i for i in range(len(t)) if not np.isnan(y[i])]
-        L = []  # Cholesky factor of K + R at what is seen, row by row
-        for a, i in enumerate(seen):
-            row = []
-            for b in range(a):
-                rest = kernel(t[i] - t[seen[b]]) - mp.fdot(row, L[b][:b])
-                row.append(rest / L[b][b])
-            row.append(mp.sqrt(kernel(mpf(0)) + mpf(float(noise[i])) - mp.fdot(row, row)))
-            L.append(row)
+        L = cholesky_mp(kernel, [t[i] for i in seen], [mpf(float(noise[i])) for i in seen])
 
         def whiten(column):
             out = []
-            for a in range(len(seen)):
-                out.append((column[a] - mp.fdot(L[a][:a], out)) / L[a][a])
+            for row, value in zip(L, column):
+                out.append((value - mp.fdot(row[:-1], out)) / row[-1])
             return out
 
         z = whiten([mpf(float(y[i])) for i in seen])
@@ -193,12 +197,20 @@ def gp_mp(kernel, times, y, R, digits=50):
             v = whiten([kernel(s - t[i]) for i in seen])
             mean.append(float(mp.fdot(v, z)))
             var.append(float(kernel(mpf(0)) - mp.fdot(v, v)))
-        lml = (
-            -mp.fdot(z, z) / 2
-            - sum(mp.log(L[a][a]) for a in range(len(seen)))
-            - len(seen) * mp.log(2 * mp.pi) / 2
+        logs = sum(mp.log(row[-1]) for row in L)
+        return (
+            np.array(mean),
+            np.array(var),
+            float(-mp.fdot(z, z) / 2 - logs - len(L) * mp.log(2 * mp.pi) / 2),
         )
-        return np.array(mean), np.array(var), float(lml)
+
+
+def draw_mp(kernel, times, rng, digits=200):
+    """One path of the process at times, with as many digits as its smoothness needs."""
+    with mp.workdps(digits):
+        L = cholesky_mp(kernel, [mpf(float(v)) for v in times], [mpf(0)] * len(times))
+        z = [mpf(v) for v in rng.standard_normal(len(times))]
+        return np.array([float(mp.fdot(row, z)) for row in L])
 
 
 # ----------------------------------------------------------------------- variational inference, dense

@@ -13,6 +13,11 @@ update
     of L is scaled by root_{j+1} / root_j. The roots are carried, so no square leaves the range of the
     format. R = 0 sets the column to zero, and the read-out is then known exactly.
 
+smooth
+    A state is also written x = mean + L z, with z ~ N(0, 1) given the rows so far. Reflections rotate z and
+    updates contract it, so what later rows say about z is carried back through them without solving for
+    anything. For this U has D more columns, the update in units of the predicted L.
+
 Arithmetic is in the format of U, float32 or float64; literals would promote, hence ``U.dtype.type``.
 
 References
@@ -32,6 +37,8 @@ __all__ = [
     "propagate",
     "read_out",
     "reflect",
+    "reflect_back",
+    "set_units",
     "shift",
     "triangularise",
     "update",
@@ -122,33 +129,52 @@ def _norm(head, v, n, small):
 
 
 @_jit
-def reflect(X, V, d, v, s, small):
-    """Turn [X', V'] such that, of its first D rows, V' is lower triangular and X' zero; carry the others."""
+def reflect(X, V, d, v, turn, s, small):
+    """Turn [X', V'] such that, of its first D rows, V' is lower triangular and X' zero; carry the others.
+
+    Row i of v (D, D) and turn (D,) keep reflection i: x -> x - turn_i (1, v_i) (1, v_i)' x.
+    """
     D, R = V.shape
     for i in range(D):
         n = (i // d + 1) * d  # the later columns of L are still zero in this row
         for c in range(n):
-            v[c] = X[c, i]
+            v[i, c] = X[c, i]
         head = V[i, i]
-        norm = _norm(head, v, n, small)
+        norm = _norm(head, v[i], n, small)
+        turn[i] = norm
         if norm == 0:
             continue
         pivot = -math.copysign(norm, head)
-        turn = (pivot - head) / pivot
+        turn[i] = (pivot - head) / pivot
         for c in range(n):
-            v[c] = v[c] / (head - pivot)
+            v[i, c] /= head - pivot
         for r in range(i + 1, R):
             s[r] = V[i, r]
         for c in range(n):
             for r in range(i + 1, R):
-                s[r] += v[c] * X[c, r]
+                s[r] += v[i, c] * X[c, r]
         for r in range(i + 1, R):
-            s[r] *= turn
+            s[r] *= turn[i]
             V[i, r] -= s[r]
         for c in range(n):
             for r in range(i + 1, R):
-                X[c, r] -= v[c] * s[r]
+                X[c, r] -= v[i, c] * s[r]
         V[i, i] = pivot
+
+
+@_jit
+def reflect_back(v, turn, d, z, w):
+    """Write into z the deviation of a state in units of its factor, given w of the next in its."""
+    D = len(z)
+    z[:] = z.dtype.type(0)
+    for i in range(D - 1, -1, -1):
+        n = (i // d + 1) * d
+        s = w[i]
+        for c in range(n):
+            s += v[i, c] * z[c]
+        s *= turn[i]
+        for c in range(n):
+            z[c] -= v[i, c] * s
 
 
 @_jit
@@ -181,9 +207,10 @@ def triangularise(B, v, s, small):
 
 
 @_jit
-def read_out(H, U, m, D):
+def read_out(H, U, m):
     """Append to the factor and the mean of x those of f = H x."""
     C, k, d = H.shape
+    D = C * d
     zero = U.dtype.type(0)
     for b in range(C):
         for a in range(k):
@@ -195,6 +222,17 @@ def read_out(H, U, m, D):
                 U[c, col] = zero
                 for l in range(d):
                     U[c, col] += H[b, a, l] * U[c, b * d + l]
+
+
+@_jit
+def set_units(U, m, first):
+    """Append, from column `first` on, L^-1 (x - mean): the deviation of the state in units of its factor."""
+    D, E = U.shape
+    for i in range(first, E):
+        m[i] = U.dtype.type(0)
+        for c in range(D):
+            U[c, i] = U.dtype.type(0)
+        U[i - first, i] = U.dtype.type(1)
 
 
 @_jit

@@ -2,10 +2,10 @@
 
 That is exact readings (R = 0), noise far below the prior variance, and float32.
 
-Forward, a factor of the covariance is predicted by reflections and updated by one scalar reading at a time
-(see ``_factors``). Backward, the reflections of [A L, G], applied to [L, 0] and [H L, 0] as well, leave the
-gain times the predicted factor and the factor of what the next state does not tell; Rauch-Tung-Striebel in
-factors follows from these two.
+Forward, a factor of the covariance is predicted by reflections and updated by one scalar reading at a time.
+Backward, what later rows say travels in units of these factors, where a prediction is a rotation and an
+update a contraction (see ``_factors``): no gain, no inverse and no solve, and exactly known states need no
+special care. A variance loses digits only as far as later rows alone make it smaller than the filtered one.
 
 Time is O(T D^3), memory O(T D^2) for smoothing (every filtered factor is kept) and O(T K^2) for filtering.
 Arithmetic is in the format of the arrays: float32 if all are float32, else float64.
@@ -23,6 +23,8 @@ from hidamari.statespace._factors import (
     propagate,
     read_out,
     reflect,
+    reflect_back,
+    set_units,
     shift,
     triangularise,
     update,
@@ -123,7 +125,7 @@ def _pseudo_readings(j, J, W, z, S):
 def _read_sites(U, m, f, b, j, J, W, z, S):
     """Multiply by exp(j'f - f'Jf/2) over all read-outs; returns the log normaliser."""
     D, E = U.shape
-    K = E - D
+    K = len(j)
     zero, one, half = U.dtype.type(0), U.dtype.type(1), U.dtype.type(0.5)
     gain = zero
     rank = _pseudo_readings(j, J, W, z, S)
@@ -155,11 +157,12 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
     T, K = mean.shape
     C, d = m0.shape
     D = C * d
-    E = D + K
+    E = D + K + (D if ms.shape[0] == T else 0)
     zero = L0.dtype.type(0)
     m, U = np.zeros(E, L0.dtype), np.zeros((D, E), L0.dtype)
     X, V = np.zeros((D, D), L0.dtype), np.zeros((D, D), L0.dtype)
-    v, s, f, b = np.zeros(D, L0.dtype), np.zeros(D, L0.dtype), np.zeros(D, L0.dtype), np.zeros(E, L0.dtype)
+    v, turn, s = np.zeros((D, D), L0.dtype), np.zeros(D, L0.dtype), np.zeros(D, L0.dtype)
+    f, b = np.zeros(D, L0.dtype), np.zeros(E, L0.dtype)
     W, z, S = np.zeros((K, K), L0.dtype), np.zeros(K, L0.dtype), np.zeros((K + 1, K), L0.dtype)
     for t in range(T):
         g = step[t]
@@ -169,10 +172,10 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
                 m[i] = m0[i // d, i % d]
                 for r in range(i, (i // d + 1) * d):
                     U[i, r] = L0[i // d, r % d, i % d]
-            read_out(H, U, m, D)
+            read_out(H, U, m)
         elif not still[g]:
             propagate(A[g], G[g], U, X, V)
-            reflect(X, V, d, v, s, small)
+            reflect(X, V, d, v, turn, s, small)
             for i in range(D):
                 s[i] = zero
                 for l in range(d):
@@ -181,7 +184,8 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
                     U[i, r] = V[i, r]
             for i in range(D):
                 m[i] = s[i]
-            read_out(H, U, m, D)
+            read_out(H, U, m)
+        set_units(U, m, D + K)
         log_norm[t] = zero
         if kind == _DENSE:
             log_norm[t] = _read_sites(U, m, f, b, first[t], second[t], W, z, S)
@@ -194,7 +198,7 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
                     log_norm[t] += gain
                     if conflict:
                         return t
-        mean[t] = m[D:]
+        mean[t] = m[D : D + K]
         moments(U, D, cov[t])
         if ms.shape[0] == T:
             ms[t] = m
@@ -204,64 +208,69 @@ def _forward(A, G, step, still, H, m0, L0, first, second, kind, small, mean, cov
 
 @_jit
 def _backward(A, G, step, still, small, mean, cov, ms, Us):
-    """Turn the filtered moments of the read-outs into smoothed ones, in place (Rauch-Tung-Striebel)."""
+    """Turn the filtered moments of the read-outs into smoothed ones, in place.
+
+    With x_t = mean + L z the filtered state and w the predicted one of the next row in units of its own
+    factor, z | all ~ N(z, S S') and w | all ~ N(w, R R'); S and R are stored transposed.
+    """
     T, K = mean.shape
-    D, E = Us.shape[1], Us.shape[2]
-    d = A.shape[2]
-    zero = Us.dtype.type(0)
-    X, V = np.zeros((D, D + E), Us.dtype), np.zeros((D, D + E), Us.dtype)
-    B, N = np.zeros((2 * D, E), Us.dtype), np.zeros((2 * D, D), Us.dtype)
-    v, s, change = np.zeros(2 * D, Us.dtype), np.zeros(D + E, Us.dtype), np.zeros(D, Us.dtype)
-    L, m = np.zeros((D, D), Us.dtype), np.zeros(D, Us.dtype)
+    D = Us.shape[1]
+    d, E = A.shape[2], D + K
+    zero, one = Us.dtype.type(0), Us.dtype.type(1)
+    X, V = np.zeros((D, 2 * D), Us.dtype), np.zeros((D, 2 * D), Us.dtype)
+    S, R, F = np.zeros((2 * D, D), Us.dtype), np.zeros((D, D), Us.dtype), np.zeros((D, K), Us.dtype)
+    v, turn = np.zeros((D, D), Us.dtype), np.zeros(D, Us.dtype)
+    z, w, s, u = (
+        np.zeros(D, Us.dtype),
+        np.zeros(D, Us.dtype),
+        np.zeros(2 * D, Us.dtype),
+        np.zeros(2 * D, Us.dtype),
+    )
     for t in range(T - 1, -1, -1):
         g = step[t + 1] if t + 1 < T else np.int64(-1)
         if g < 0:
-            m[:] = ms[t, :D]
-            L[:] = Us[t, :, :D]
+            z[:] = zero
+            S[:] = zero
+            for i in range(D):
+                S[i, i] = one
         elif still[g]:
+            z[:] = w
+            S[:D] = R
             mean[t] = mean[t + 1]
             cov[t] = cov[t + 1]
         else:
             propagate(A[g], G[g], Us[t], X[:, :D], V[:, :D])
-            X[:, D:] = Us[t]
+            X[:, D:] = zero
             V[:, D:] = zero
-            reflect(X, V, d, v, s, small)
-            # B[:D] = gain', from gain L_p = V[:, D:]' where L_p = V[:, :D]'
-            for j in range(D - 1, -1, -1):
-                pivot = V[j, j]
-                for r in range(E):
-                    B[D + j, r] = zero if pivot == zero else V[j, D + r]
-                if pivot != zero:
-                    for i in range(j + 1, D):
-                        for r in range(E):
-                            B[D + j, r] -= V[j, i] * B[D + i, r]
-                    for r in range(E):
-                        B[D + j, r] /= pivot
             for i in range(D):
-                change[i] = m[i]
-                for l in range(d):
-                    change[i] -= A[g, i // d, i % d, l] * ms[t, i // d * d + l]
-            for r in range(E):
-                s[r] = ms[t, r]
-            for i in range(D):
-                for r in range(E):
-                    s[r] += change[i] * B[D + i, r]
-            m[:] = s[:D]
-            mean[t] = s[D:E]
-            # the smoothed factor: what the next state tells (gain L), and what it leaves open (X)
-            for c in range(D):
-                for r in range(E):
-                    B[c, r] = zero
-                for i in range(c, D):
-                    for r in range(E):
-                        B[c, r] += L[c, i] * B[D + i, r]
-            B[D:] = X[:, D:]
-            moments(B, D, cov[t])
-            N[:] = B[:, :D]
-            triangularise(N, v, s, small)
+                X[i, D + i] = one
+            reflect(X, V, d, v, turn, s, small)
+            reflect_back(v, turn, d, z, w)
+            # z = V' w + X' (what the next state leaves open)
             for c in range(D):
                 for r in range(D):
-                    L[c, r] = N[c, r] if r >= c else zero
+                    S[c, r] = zero
+                    S[D + c, r] = X[c, D + r]
+                for i in range(c, D):
+                    for r in range(D):
+                        S[c, r] += R[c, i] * V[i, D + r]
+            triangularise(S, u, s, small)
+            for a in range(K):
+                for c in range(D):
+                    mean[t, a] += Us[t, c, D + a] * z[c]
+                    F[c, a] = zero
+                    for r in range(c, D):
+                        F[c, a] += S[c, r] * Us[t, r, D + a]
+            moments(F, 0, cov[t])
+        for i in range(D):
+            w[i] = ms[t, E + i]
+            for c in range(D):
+                w[i] += Us[t, c, E + i] * z[c]
+        for c in range(D):
+            for i in range(c, D):
+                R[c, i] = zero
+                for r in range(c, i + 1):
+                    R[c, i] += S[c, r] * Us[t, r, E + i]
 
 
 def _run(A, G, step, H, m, L0, first, second, kind, smooth):
@@ -272,7 +281,7 @@ def _run(A, G, step, H, m, L0, first, second, kind, smooth):
     mean, cov = np.empty((T, K), m.dtype), np.empty((T, K, second.shape[2]), m.dtype)
     log_norm = np.empty(T, m.dtype)
     kept = T if smooth else 0
-    ms, Us = np.empty((kept, D + K), m.dtype), np.empty((kept, D, D + K), m.dtype)
+    ms, Us = np.empty((kept, D + K + D), m.dtype), np.empty((kept, D, D + K + D), m.dtype)
     info = np.finfo(m.dtype)
     small = m.dtype.type(info.tiny / info.eps)
     still = np.array([not G[g].any() and (A[g] == np.eye(d)).all() for g in range(len(A))], bool)
