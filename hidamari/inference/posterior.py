@@ -40,8 +40,10 @@ def empty_sites(n_rows: int, n_latents: int) -> Sites:
 
 def site_kl(sites: Sites, mean: np.ndarray, cov: np.ndarray, log_evidence: float) -> float:
     """KL(q | prior) of q = prior times sites over Z."""
-    quadratic = np.vdot(sites.J, cov) + np.einsum("ta,tab,tb->", mean, sites.J, mean, optimize=True)
-    return float(np.vdot(sites.j, mean) - 0.5 * quadratic - log_evidence)
+    spread = np.einsum("tab,tab->", sites.J, cov)
+    product = np.matmul(sites.J, mean[:, :, None])[:, :, 0]
+    inner = np.einsum("ta,ta->", sites.j - 0.5 * product, mean)
+    return float(inner - 0.5 * spread - log_evidence)
 
 
 def infer_sites(

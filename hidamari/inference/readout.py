@@ -44,7 +44,7 @@ def log_prior(readout: Readout, prior: LoadingPrior, strength: float) -> float:
     return float(loadings + gamma + bias)
 
 
-def update_prior(readout: Readout, prior: LoadingPrior, strength: float) -> LoadingPrior:
+def update_prior(readout: Readout, strength: float) -> LoadingPrior:
     """The mode of the relevances and of the bias's mean and spread, given the read-out.
 
     With a_l ~ Gamma(1 + s N / 2, s N / 2), s the strength: a_l = (1 + s) N / (sum_n c_nl^2 + s N), which lies

@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, wraps
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -12,7 +13,17 @@ from hidamari.arrays import Trials, split
 from hidamari.parameters import flatten, unflatten
 from hidamari.statespace.kernels import Kernel, Matern
 
-__all__ = ["check_number", "check_whole", "clocks", "fixed_mapping", "progress_bar", "start_kernels"]
+__all__ = [
+    "check_number",
+    "check_whole",
+    "clocks",
+    "fixed_mapping",
+    "one_blas_thread",
+    "progress_bar",
+    "start_kernels",
+]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _FIXABLE = ("loadings", "bias", "likelihood", "kernel")
 
@@ -84,6 +95,25 @@ def clocks(trials: Trials, bin_s: float) -> list[np.ndarray]:
         return [np.asarray(own, dtype=float) for own in trials.times]
     centres = (np.arange(len(trials.values)) + 0.5) * bin_s
     return [own - own[0] + 0.5 * bin_s for own in split(centres, trials.lengths)]
+
+
+@cache
+def _blas():
+    """The linear algebra libraries that are loaded."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread(method: Method) -> Method:
+    """Run a method with one thread in BLAS: its matrices are small, and two threads wait for each other."""
+
+    @wraps(method)
+    def pinned(*args, **kwargs):
+        with _blas().limit(limits=1, user_api="blas"):
+            return method(*args, **kwargs)
+
+    return cast(Method, pinned)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from hidamari.models._door import (
     check_whole,
     clocks,
     fixed_mapping,
+    one_blas_thread,
     progress_bar,
     start_kernels,
 )
@@ -146,6 +147,7 @@ class CVHM(Estimator):
         self.progress = progress
         self.n_threads = n_threads
 
+    @one_blas_thread
     def fit(self, y: Any) -> "CVHM":
         """Learn the model from one recording or many trials.
 
@@ -190,6 +192,7 @@ class CVHM(Estimator):
             warnings.warn(best.message, ConvergenceWarning, stacklevel=2)
         return self
 
+    @one_blas_thread
     def smooth(self, y: Any = None) -> Any:
         """Posterior of latents and rates given all of y, or given the data of the fit.
 
@@ -214,6 +217,7 @@ class CVHM(Estimator):
             rate_units=self._rate_units(), model=repr(self),
         )  # fmt: skip
 
+    @one_blas_thread
     def predict(self, times: Any, y: Any = None) -> Any:
         """Posterior of latents and rates at any times: between bins, before and beyond the data.
 
@@ -256,6 +260,7 @@ class CVHM(Estimator):
             trials, [times] * len(own_clocks), Smoothed(smoothed.mean[new], smoothed.cov[new]), bin_s
         )
 
+    @one_blas_thread
     def forecast(self, steps: int, y: Any = None) -> Any:
         """Posterior of latents and rates in the ``steps`` bins after the end of every trial.
 
@@ -280,6 +285,7 @@ class CVHM(Estimator):
         smoothed, _ = kalman.infer(ss, Sites(j, J), n_threads=self.n_threads)
         return self._at(trials, ahead, Smoothed(smoothed.mean[new], smoothed.cov[new]), bin_s)
 
+    @one_blas_thread
     def sample(self, n: int = 1, y: Any = None, random_state: int | np.random.Generator | None = None) -> Any:
         """Joint draws of whole trajectories from the posterior.
 
@@ -321,6 +327,7 @@ class CVHM(Estimator):
         dataset = to_dataset(trials, variables, bin_s, coords, {"model": repr(self)})
         return dataset.transpose("draw", ...)
 
+    @one_blas_thread
     def score(self, y: Any = None) -> float:
         """Mean log predictive density per observed entry, as the evidence lower bound of y over their number.
 
