@@ -299,10 +299,10 @@ def _solve(A, G, step, H, m, L0, first, second, kind, smooth):
     """Bring the arrays to one format and layout, split what is separate, and put the answers together."""
     arrays = [np.asarray(a) for a in (A, G, H, m, L0, first, second)]
     single = all(a.dtype == np.float32 for a in arrays)
+    dtype = np.float32 if single else np.float64
     # writeable, because a read-only array is another type to the compiler
-    form = {"dtype": np.float32 if single else np.float64, "requirements": "CW"}
-    A, G, H, m, L0, first, second = (np.require(a, **form) for a in arrays)
-    step = np.require(step, np.int64, "CW")
+    A, G, H, m, L0, first, second = (np.require(a, dtype, ["C", "W"]) for a in arrays)
+    step = np.require(step, np.int64, ["C", "W"])
     if kind == _DENSE:
         return _run(A, G, step, H, m, L0, first, second, kind, smooth)
     T, K = first.shape
