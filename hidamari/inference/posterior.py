@@ -90,8 +90,10 @@ def infer_sites(
     def look(candidate: Sites):
         form = "covariance" if kalman.precision_ratio(ss, candidate.J) < _PLAIN_BELOW else "square_root"
         (mean, cov), log_evidence = kalman.infer(ss, candidate, form=form, n_threads=n_threads)
-        expected = expected_sites(readout, likelihood, y, mean, cov, exposure)
-        elbo = expected.value - site_kl(candidate, mean, cov, log_evidence)
+        # a step too far overflows, here or there; its ELBO is then not finite, and it is taken back
+        with np.errstate(over="ignore", invalid="ignore"):
+            expected = expected_sites(readout, likelihood, y, mean, cov, exposure)
+            elbo = expected.value - site_kl(candidate, mean, cov, log_evidence)
         return candidate, mean, cov, expected.sites, elbo
 
     if sites is not None:
@@ -110,8 +112,8 @@ def infer_sites(
             Sites(old.j + rho * (target.j - old.j), old.J + rho * (target.J - old.J)) if rho < 1 else target
         )
         new = look(step)
-        # rounding of the sums alone moves the ELBO by about this much
-        slack = 1e-13 * (abs(new[4]) + abs(float(np.vdot(new[0].j, new[1]))))
+        # rounding of the sums alone moves the ELBO by about this much (of the new sums it may be infinite)
+        slack = 1e-13 * (abs(current[4]) + abs(float(np.vdot(old.j, current[1]))))
         if not new[4] >= current[4] - slack:
             rho /= 2
             if rho < _SMALLEST_STEP:
