@@ -154,6 +154,16 @@ def test_gaps_over_the_whole_range(order, noise):
     assert max(errors(found, oracles.gp_mp(kernel, times, y, noise))) < 1e-11
 
 
+@pytest.mark.parametrize("gap", [1e-20, 1e-170, 1e-250])
+def test_two_exact_readings_are_a_value_and_a_slope(gap):
+    """Squares of such a gap leave the range of float64; the slope they fix is of order one."""
+    times, y = np.array([0.0, gap, 0.5, 2.0]), np.array([0.0, 0.7 * gap, np.nan, np.nan])
+    mean, var, _ = infer(Matern(2, 1.0), times, y, 0.0)
+    exact = oracles.gp_mp(oracles.matern_mp(2, 1.0), times, y, 0.0, digits=1200)
+    np.testing.assert_allclose(mean[2:], exact[0][2:], rtol=1e-13)
+    np.testing.assert_allclose(var[2:], exact[1][2:], rtol=1e-13)
+
+
 SQUARES_J = pytest.mark.xfail(reason="smooth_chain forms J^2 E as (J J) E: overflow", strict=True)
 
 
