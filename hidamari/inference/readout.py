@@ -126,7 +126,10 @@ def update_readout(
     w = np.column_stack([readout.loadings, readout.bias])
 
     def look(w):
-        value, first, curvature = _derivatives(Readout(w[:, :K], w[:, K]), likelihood, y, mean, cov, exposure)
+        # a step too far overflows; its objective is then not finite, and it is taken back
+        with np.errstate(over="ignore", invalid="ignore"):
+            now = Readout(w[:, :K], w[:, K])
+            value, first, curvature = _derivatives(now, likelihood, y, mean, cov, exposure)
         gap = w - centre
         value = value - 0.5 * (gap**2 @ precision)
         return value, first - precision * gap, curvature + np.diag(precision)
