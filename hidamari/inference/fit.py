@@ -40,6 +40,7 @@ __all__ = ["Fit", "Problem", "Settings", "fit_latents", "refit"]
 _SWEEPS = 1  # natural-gradient sweeps a round
 _MEMORY = 4  # rounds that an extrapolation looks back on
 _WHITTLE_ROUNDS = 10
+_SITES_FIRST = 2  # rounds before the kernels move
 _LATENTS_FIRST = 5  # rounds before the likelihood's own parameters move: noise must not explain the latents
 _log = logging.getLogger("hidamari")
 
@@ -182,6 +183,8 @@ def refit(
     rules = _rules(problem, kernels, likelihood, settings)
     state = _evaluate(rules, _Model(readout, prior, list(kernels), likelihood), sites, 8)
     exact = settings.learn_kernel != "whittle"  # draws are random: a round may then lose a little
+    # a part that has not begun to move must not be mistaken for one that has settled
+    last_to_begin = _LATENTS_FIRST if rules.learnable else _SITES_FIRST if rules.names else 0
     memory, past = None, []
     history = [state.objective]
     converged, message, calm = False, f"the objective still rose after max_iter={settings.max_iter} rounds", 0
@@ -207,6 +210,8 @@ def refit(
             break
         gain = new.objective - state.objective
         if exact and gain < -1e-8 * abs(state.objective):
+            if n <= last_to_begin:
+                continue
             converged, message = True, f"the objective settled after {n - 1} rounds: no step raises it"
             break
         state = new
@@ -214,12 +219,13 @@ def refit(
         _log.debug("round %d: objective %.6f", n, state.objective)
         if on_round is not None:
             on_round(n, state.objective)
-        calm = calm + 1 if abs(gain) <= settings.tol * max(abs(state.objective), 1.0) else 0
+        still = abs(gain) <= settings.tol * max(abs(state.objective), 1.0)
+        calm = calm + 1 if still and n > last_to_begin else 0
         if calm >= 2:
             converged, message = True, f"the objective settled after {n} rounds"
             break
     state = _evaluate(rules, state.model, state.posterior.sites, 50)
-    return _canonical(state, history, converged, message)
+    return _canonical(state, history, converged, message, sort=rules.free[0])
 
 
 def _rules(problem: Problem, kernels: list[Kernel], likelihood: Likelihood, settings: Settings) -> _Rules:
@@ -244,8 +250,7 @@ def _evaluate(rules: _Rules, model: _Model, sites: Sites | None, sweeps: int) ->
     threads = rules.settings.n_threads
     posterior = infer_sites(ss, y, readout, likelihood, bin_s, sites, sweeps, 1e-7, threads)
     value = posterior.elbo + (float(np.sum(likelihood.log_base(y))) if rules.learnable else rules.constant)
-    if rules.free[0]:
-        value += log_prior(readout, prior, rules.settings.prior_strength)
+    value += log_prior(readout, prior, rules.settings.prior_strength, rules.free)
     return _State(model, posterior, value + kernel_log_prior(kernels, rules.names, rules.centre))
 
 
@@ -254,8 +259,7 @@ def _maximise(rules: _Rules, state: _State, n: int) -> _Model:
     readout, prior, kernels, likelihood = state.model
     q, y, bin_s = state.posterior, rules.problem.y, rules.problem.bin_s
     readout = update_readout(readout, prior, likelihood, y, q.mean, q.cov, bin_s, n_steps=1, free=rules.free)
-    if rules.free[0]:
-        prior = update_prior(readout, rules.settings.prior_strength)
+    prior = update_prior(readout, rules.settings.prior_strength)
     if rules.learnable and n > _LATENTS_FIRST:
         mu, v = linear_predictor(readout, q.mean, q.cov)
         likelihood = likelihood.fit_parameters(y, mu, v, bin_s)
@@ -267,7 +271,11 @@ def _propose_kernels(
 ) -> tuple[list[Kernel], Memory | None]:
     """Kernels that suit the sites better; the ones there are, when they do not move in this round."""
     kernels, threads = state.model.kernels, rules.settings.n_threads
-    if not rules.names or n <= 2 or (rules.settings.learn_kernel == "whittle" and n > _WHITTLE_ROUNDS):
+    if (
+        not rules.names
+        or n <= _SITES_FIRST
+        or (rules.settings.learn_kernel == "whittle" and n > _WHITTLE_ROUNDS)
+    ):
         return kernels, memory
     if rules.settings.learn_kernel == "evidence":
         grid = (rules.gaps, rules.step)
@@ -300,7 +308,7 @@ def _at_vector(rules: _Rules, model: _Model, vector: np.ndarray | None) -> _Mode
     kernels = model.kernels
     if rules.names:
         kernels = unflatten(kernels, np.clip(moving, *np.transpose(rules.limits)), rules.names)
-    prior = update_prior(readout, rules.settings.prior_strength) if rules.free[0] else model.prior
+    prior = update_prior(readout, rules.settings.prior_strength)
     return _Model(readout, prior, kernels, model.likelihood)
 
 
@@ -313,9 +321,11 @@ def _culprit(state: _State) -> str:
     return "the posterior" if not np.isfinite(state.posterior.elbo) else "the prior"
 
 
-def _canonical(state: _State, history: list[float], converged: bool, message: str) -> Fit:
-    """The same fit with its latents in canonical order and sign."""
+def _canonical(state: _State, history: list[float], converged: bool, message: str, sort: bool) -> Fit:
+    """The same fit with its latents in canonical order and sign; untouched where loadings were given."""
     q, (readout, prior, kernels, likelihood) = state.posterior, state.model
+    if not sort:
+        return Fit(readout, prior, kernels, likelihood, q, history, converged, message)
     order, signs = canonical_order(readout, q.mean)
     loadings = readout.loadings[:, order] * signs
     pairs = np.ix_(np.arange(len(q.mean)), order, order)

@@ -21,7 +21,16 @@ import numpy as np
 
 from hidamari.inference.sites import Readout, _outer, pack, slabs, unpack
 
-__all__ = ["LoadingPrior", "canonical_order", "log_prior", "update_prior", "update_readout"]
+__all__ = [
+    "LoadingPrior",
+    "Slopes",
+    "canonical_order",
+    "log_prior",
+    "newton_step",
+    "slopes",
+    "update_prior",
+    "update_readout",
+]
 
 
 class LoadingPrior(NamedTuple):
@@ -32,8 +41,10 @@ class LoadingPrior(NamedTuple):
     bias_precision: float
 
 
-def log_prior(readout: Readout, prior: LoadingPrior, strength: float) -> float:
-    """Log density of the read-out and of the relevances, without constants."""
+def log_prior(
+    readout: Readout, prior: LoadingPrior, strength: float, free: tuple[bool, bool] = (True, True)
+) -> float:
+    """Log density of what is free of loadings and bias, and of its prior, without constants."""
     N = len(readout.bias)
     a = prior.relevance
     loadings = 0.5 * N * np.log(a).sum() - 0.5 * float((readout.loadings**2 @ a).sum())
@@ -41,7 +52,7 @@ def log_prior(readout: Readout, prior: LoadingPrior, strength: float) -> float:
     gap = readout.bias - prior.bias_mean
     a_b = prior.bias_precision
     bias = 0.5 * (N + 1) * np.log(a_b) - 0.5 * a_b * (float(gap @ gap) + 1.0)
-    return float(loadings + gamma + bias)
+    return float(free[0] * (loadings + gamma) + free[1] * bias)
 
 
 def update_prior(readout: Readout, strength: float) -> LoadingPrior:
@@ -57,8 +68,16 @@ def update_prior(readout: Readout, strength: float) -> LoadingPrior:
     return LoadingPrior(relevance, mean, (N + 1.0) / (spread + 1.0))
 
 
-def _derivatives(readout: Readout, likelihood, y, mean, cov, exposure):
-    """Per unit: the expected log likelihood (N,), its gradient (N, K+1) and curvature (N, K+1, K+1)."""
+class Slopes(NamedTuple):
+    """Expected log likelihood of every unit as a function of its loadings and bias (c, b)."""
+
+    value: np.ndarray  # (N,)
+    first: np.ndarray  # (N, K+1)
+    curvature: np.ndarray  # (N, K+1, K+1), minus the second derivatives
+
+
+def slopes(readout: Readout, likelihood, y, mean, cov, exposure) -> Slopes:
+    """Value, gradient and curvature for every unit, under q(f) = N(mean, cov)."""
     T, N = y.shape
     K = mean.shape[1]
     _, twice = _outer(readout.loadings)
@@ -89,7 +108,7 @@ def _derivatives(readout: Readout, likelihood, y, mean, cov, exposure):
     curvature[:, :K, :K] = spread + unpack(mm_sum, K)
     curvature[:, :, K] = m_sum
     curvature[:, K, :] = m_sum
-    return value, first, curvature
+    return Slopes(value, first, curvature)
 
 
 def update_readout(
@@ -129,7 +148,7 @@ def update_readout(
         # a step too far overflows; its objective is then not finite, and it is taken back
         with np.errstate(over="ignore", invalid="ignore"):
             now = Readout(w[:, :K], w[:, K])
-            value, first, curvature = _derivatives(now, likelihood, y, mean, cov, exposure)
+            value, first, curvature = slopes(now, likelihood, y, mean, cov, exposure)
         gap = w - centre
         value = value - 0.5 * (gap**2 @ precision)
         return value, first - precision * gap, curvature + np.diag(precision)
@@ -159,6 +178,22 @@ def update_readout(
         active &= (accepted < n_steps) & ~settled & (size > 1e-9)
         if not active.any():
             break
+    return Readout(np.ascontiguousarray(w[:, :K]), np.ascontiguousarray(w[:, K]))
+
+
+def newton_step(
+    readout: Readout, prior: LoadingPrior, at: Slopes, free: tuple[bool, bool] = (True, True)
+) -> Readout:
+    """One full Newton step of every unit from its slopes; whether it helps is for the caller to see."""
+    K = readout.loadings.shape[1]
+    precision = np.append(prior.relevance, prior.bias_precision)
+    centre = np.append(np.zeros(K), prior.bias_mean)
+    moving = np.append(np.full(K, free[0]), free[1])
+    w = np.column_stack([readout.loadings, readout.bias])
+    if moving.any():
+        first = (at.first - precision * (w - centre))[:, moving]
+        curvature = (at.curvature + np.diag(precision))[:, moving][:, :, moving]
+        w[:, moving] += np.linalg.solve(curvature, first[:, :, None])[:, :, 0]
     return Readout(np.ascontiguousarray(w[:, :K]), np.ascontiguousarray(w[:, K]))
 
 
