@@ -20,11 +20,13 @@ class Likelihood(ABC):
     All methods work entry by entry on arrays that broadcast to (..., unit). NaN in y means not observed: its
     log probability, expectation and derivatives are exactly 0. `exposure`, the seconds of a bin, multiplies
     the mean of spike counts (`counts` is True), whose eta is then a log rate per second (log Hz); the other
-    likelihoods do not read it. A likelihood's own parameters are numbers or one value per unit.
+    likelihoods do not read it. Where `real` is True, eta is in the units of y. A likelihood's own parameters
+    are numbers or one value per unit.
     """
 
     name: ClassVar[str]
     counts: ClassVar[bool] = False
+    real: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, y: ArrayLike, name: str = "y") -> None:
@@ -246,6 +248,16 @@ def started(eta: np.ndarray, y: ArrayLike, bias: ArrayLike) -> tuple[np.ndarray,
 def over_time(values: np.ndarray) -> np.ndarray:
     """Sum over all axes but the last one, the units."""
     return values.sum(axis=tuple(range(values.ndim - 1)))
+
+
+def spread_within(y: np.ndarray) -> float:
+    """Mean square of y about the mean of its unit; 0 when it is rounding."""
+    seen = seen_in(y)
+    total = max(int(seen.sum()), 1)
+    mean = over_time(np.where(seen, y, 0.0)) / np.maximum(over_time(seen), 1)
+    square = float(np.sum(np.where(seen, y, 0.0) ** 2)) / total
+    spread = float(np.sum(np.where(seen, y - mean, 0.0) ** 2)) / total
+    return spread if spread > 1e-26 * square else 0.0
 
 
 def root(

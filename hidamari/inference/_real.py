@@ -17,6 +17,7 @@ from hidamari.inference._likelihood import (
     positive,
     root,
     seen_in,
+    spread_within,
     started,
 )
 
@@ -50,6 +51,7 @@ class Gaussian(Likelihood):
 
     variance: Parameter = 1.0
     name: ClassVar[str] = "gaussian"
+    real: ClassVar[bool] = True
 
     def __post_init__(self):
         positive(self, "variance")
@@ -125,12 +127,16 @@ class Gaussian(Likelihood):
     def fit_parameters(self, y: ArrayLike, m: ArrayLike, v: ArrayLike, exposure: ArrayLike = 1.0) -> Self:
         """Variance of each unit: the mean of (y - m)^2 + v over what was observed.
 
-        Units with nothing observed, or no residual at all, keep what they had.
+        It is at least 1e-8 of the variance of all units about their means, so that the density of a unit that
+        never varies stays bounded. Units with nothing observed, or no residual at all, and data that never
+        vary, keep what they had.
         """
         y, m, v = np.broadcast_arrays(*(np.asarray(a, float) for a in (y, m, v)))
         total = over_time(np.where(seen_in(y), (y - m) ** 2 + v, 0.0))
         variance = total / np.maximum(over_time(seen_in(y)), 1)
-        return replace(self, variance=np.where(variance > 0.0, variance, self.variance))
+        spread = spread_within(y)
+        moved = (variance > 0.0) & (spread > 0.0)
+        return replace(self, variance=np.where(moved, np.maximum(variance, 1e-8 * spread), self.variance))
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class StudentT(Likelihood):
     df: Parameter = 4.0
     scale: Parameter = 1.0
     name: ClassVar[str] = "student_t"
+    real: ClassVar[bool] = True
 
     def __post_init__(self):
         positive(self, "df")
@@ -263,7 +270,8 @@ class StudentT(Likelihood):
     def fit_parameters(self, y: ArrayLike, m: ArrayLike, v: ArrayLike, exposure: ArrayLike = 1.0) -> Self:
         """Scale of each unit, by Fisher scoring in log scale; df stays.
 
-        Units with nothing observed, or no residual at all, keep what they had.
+        It is at least 1e-4 of the deviation of all units about their means. Units with nothing observed, or
+        no residual at all, and data that never vary, keep what they had.
         """
         from hidamari.inference._quadrature import student
 
@@ -271,7 +279,8 @@ class StudentT(Likelihood):
         seen = seen_in(y)
         count, df = over_time(seen), np.asarray(self.df, float)
         size = np.sqrt(over_time(np.where(seen, (m - y) ** 2 + v, 0.0)) / np.maximum(count, 1))
-        moved = size > 0.0
+        spread = spread_within(y)
+        moved = (size > 0.0) & (spread > 0.0)
 
         def score(log_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             a = np.exp(log_scale) * np.sqrt(df)
@@ -282,4 +291,5 @@ class StudentT(Likelihood):
         centre = np.log(np.where(moved, size, 1.0))
         start = np.log(np.broadcast_to(self.scale, size.shape))
         scale = np.exp(root(score, start, centre - 18.0, centre + 1.0))
+        scale = np.maximum(scale, 1e-4 * np.sqrt(spread))
         return replace(self, scale=np.where(moved, scale, self.scale))

@@ -10,9 +10,11 @@ Per unit, with mu and v as in :mod:`hidamari.inference.sites`, the objective and
 unit is halved until its F rises, so a unit never gets worse; silent and constant units stay finite because of
 the priors. All sums are two matrix products a slab of rows.
 
-Prior: c_nl ~ N(0, 1/a_l), with a_l ~ Gamma so that one latent counts as ``strength`` N units of unit loading
-(see :func:`update_prior`); b_n ~ N(b_0, 1/a_b) with b_0 and a_b learnt. Plain maximum likelihood over-fits
-sparse recordings; free relevances without the Gamma prior prune latents that do predict held-out units.
+Prior: c_nl ~ N(0, 1/a_l), with a_l ~ Gamma so that one latent counts as ``strength`` N units of loading u
+(see :func:`update_prior`); b_n ~ N(b_0, 1/a_b) with b_0 and a_b learnt. u is 1 for log rates and logits, and
+the deviation of the data where eta is in their units, so that those do not matter. Plain maximum likelihood
+over-fits sparse recordings; free relevances without the Gamma prior prune latents that do predict held-out
+units.
 """
 
 from typing import NamedTuple
@@ -39,6 +41,7 @@ class LoadingPrior(NamedTuple):
     relevance: np.ndarray  # (K,)
     bias_mean: float
     bias_precision: float
+    unit: float = 1.0  # what one is on the scale of eta
 
 
 def log_prior(
@@ -48,24 +51,25 @@ def log_prior(
     N = len(readout.bias)
     a = prior.relevance
     loadings = 0.5 * N * np.log(a).sum() - 0.5 * float((readout.loadings**2 @ a).sum())
-    gamma = 0.5 * strength * N * float((np.log(a) - a).sum())
+    gamma = 0.5 * strength * N * float((np.log(a) - a * prior.unit**2).sum())
     gap = readout.bias - prior.bias_mean
     a_b = prior.bias_precision
-    bias = 0.5 * (N + 1) * np.log(a_b) - 0.5 * a_b * (float(gap @ gap) + 1.0)
+    bias = 0.5 * (N + 1) * np.log(a_b) - 0.5 * a_b * (float(gap @ gap) + prior.unit**2)
     return float(free[0] * (loadings + gamma) + free[1] * bias)
 
 
-def update_prior(readout: Readout, strength: float) -> LoadingPrior:
+def update_prior(readout: Readout, strength: float, unit: float = 1.0) -> LoadingPrior:
     """The mode of the relevances and of the bias's mean and spread, given the read-out.
 
-    With a_l ~ Gamma(1 + s N / 2, s N / 2), s the strength: a_l = (1 + s) N / (sum_n c_nl^2 + s N), which lies
-    between 0 and 1 + 1/s. The spread of the bias is shrunk in the same way towards one unit of log rate.
+    With a_l ~ Gamma(1 + s N / 2, s N u^2 / 2), s the strength and u the unit of eta:
+    a_l = (1 + s) N / (sum_n c_nl^2 + s N u^2), which lies between 0 and (1 + 1/s) / u^2. The spread of the
+    bias is shrunk in the same way towards one u.
     """
     N = len(readout.bias)
-    relevance = (1.0 + strength) * N / ((readout.loadings**2).sum(0) + strength * N)
+    relevance = (1.0 + strength) * N / ((readout.loadings**2).sum(0) + strength * N * unit**2)
     mean = float(readout.bias.mean())
     spread = float(((readout.bias - mean) ** 2).sum())
-    return LoadingPrior(relevance, mean, (N + 1.0) / (spread + 1.0))
+    return LoadingPrior(relevance, mean, (N + 1.0) / (spread + unit**2), unit)
 
 
 class Slopes(NamedTuple):

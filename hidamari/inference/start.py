@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hidamari.inference._likelihood import Likelihood, spread_within
 from hidamari.inference.readout import LoadingPrior, update_readout
-from hidamari.inference.sites import Readout, expected_sites
+from hidamari.inference.sites import Readout, expected_sites, linear_predictor
 from hidamari.statespace.types import Sites
 
 __all__ = ["Start", "smoothing_width", "start_fit", "working_scale"]
@@ -14,11 +15,12 @@ WIDTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)  # bins
 
 
 class Start(NamedTuple):
-    """First read-out, its prior, and sites."""
+    """First read-out, its prior, sites, and the likelihood."""
 
     readout: Readout
     prior: LoadingPrior
     sites: Sites
+    likelihood: Likelihood
 
 
 def working_scale(y: np.ndarray, likelihood) -> tuple[np.ndarray, np.ndarray]:
@@ -30,8 +32,10 @@ def working_scale(y: np.ndarray, likelihood) -> tuple[np.ndarray, np.ndarray]:
     n = np.maximum(seen.sum(0), 1)
     z = np.where(seen, z - z.sum(0) / n, 0.0)
     if not likelihood.counts:
+        # what a constant unit deviates from its mean is rounding
         scale = np.sqrt((z**2).sum(0) / n)
-        z = z / np.where(scale > 0, scale, 1.0)
+        largest = np.abs(np.where(seen, y, 0.0)).max(0, initial=0.0)
+        z = z / np.where(scale > 1e-13 * largest, scale, np.inf)
     return z, seen
 
 
@@ -79,6 +83,7 @@ def start_fit(
     perturb: bool = False,
     readout: Readout | None = None,
     free: tuple[bool, bool] = (True, True),
+    learnable: bool = False,
 ) -> Start:
     """Latents from principal components of the smoothed data, a read-out fitted to them, and their sites.
 
@@ -98,6 +103,8 @@ def start_fit(
         Rotate the components at random, for further starts.
     readout : Readout, optional
         Loadings or bias that are given; ``free`` says which may move.
+    learnable : bool
+        Whether to start the likelihood's own parameters from the data, where y has units.
     """
     T, N = y.shape
     z, seen = working_scale(y, likelihood)
@@ -119,8 +126,7 @@ def start_fit(
         mean = mean @ np.linalg.qr(rng.standard_normal((n_latents, n_latents)))[0]
     cov = np.tile(0.1 * np.eye(n_latents), (T, 1, 1))
     n = seen.sum(0)
-    total = np.where(seen, y, 0.0).sum(0)
-    level = likelihood.link((total + 0.5) / (n + 1.0), exposure)
+    level, unit = _level(y, likelihood, exposure)
     first = Readout(np.zeros((N, n_latents)), level)
     if readout is not None:
         first = Readout(
@@ -128,7 +134,25 @@ def start_fit(
         )
     centre = float(first.bias[n > 0].mean()) if n.any() else 0.0
     spread_b = float(((first.bias[n > 0] - centre) ** 2).sum())
-    prior = LoadingPrior(np.ones(n_latents), centre, (N + 1.0) / (spread_b + 1.0))
+    prior = LoadingPrior(np.full(n_latents, unit**-2), centre, (N + 1.0) / (spread_b + unit**2), unit)
+    # noise as large as the data at first, then what the components leave over
+    noisy = likelihood.real and learnable
+    if noisy:
+        likelihood = likelihood.fit_parameters(y, np.broadcast_to(first.bias, y.shape), 0.0)
     fitted = update_readout(first, prior, likelihood, y, mean, cov, exposure, n_steps=5, free=free)
+    if noisy:
+        likelihood = likelihood.fit_parameters(y, *linear_predictor(fitted, mean, cov))
     sites = expected_sites(fitted, likelihood, y, mean, cov, exposure).sites
-    return Start(fitted, prior, sites)
+    return Start(fitted, prior, sites, likelihood)
+
+
+def _level(y: np.ndarray, likelihood: Likelihood, exposure: float) -> tuple[np.ndarray, float]:
+    """Linear predictor of each unit's mean, and what one is on its scale."""
+    seen = np.isfinite(y)
+    n, total = seen.sum(0), np.where(seen, y, 0.0).sum(0)
+    if not likelihood.real:
+        # half an event more than was seen, so that silent units have a logarithm
+        return likelihood.link((total + 0.5) / (n + 1.0), exposure), 1.0
+    mean = np.where(n > 0, total / np.maximum(n, 1), total.sum() / max(int(n.sum()), 1))
+    square = float((np.where(seen, y, 0.0) ** 2).sum()) / max(int(n.sum()), 1)
+    return mean, float(np.sqrt(spread_within(y) or square or 1.0))

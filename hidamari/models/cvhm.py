@@ -426,7 +426,7 @@ class CVHM(Estimator):
         self.loadings_, self.bias_ = fit.readout
         self.kernels_, self.likelihood_ = fit.kernels, fit.likelihood
         self.relevance_ = fit.prior.relevance
-        self.bias_prior_ = np.array([fit.prior.bias_mean, fit.prior.bias_precision])
+        self.bias_prior_ = np.array(fit.prior[1:])
         self.elbo_ = np.array(fit.history)
         self.n_iter_, self.converged_, self.message_ = len(fit.history) - 1, fit.converged, fit.message
         self.bin_s_, self.n_features_in_ = problem.bin_s, problem.y.shape[1]
