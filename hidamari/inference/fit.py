@@ -2,12 +2,13 @@ r"""The alternation that fits a latent model: sites, read-out, prior and kernels
 
 What rises is the ELBO plus the log priors of the read-out and of the kernel hyperparameters. One round is
 
-1. Newton steps on loadings and bias given q (raises the expected log likelihood plus log prior);
-2. the mode of the learnt prior given the loadings;
-3. a proposal for the kernels from the evidence of the sites (or Whittle's likelihood of posterior draws);
-4. natural-gradient sweeps from the last sites, first at a point extrapolated from the last rounds (Anderson),
-   then, if the objective has not risen there, at the proposal itself, and then with the kernels put back,
-   under which it must rise.
+1. a Newton step on loadings and bias given q, and the mode of the learnt prior given the loadings;
+2. a step of the kernels up the evidence of the sites (or Whittle's likelihood of posterior draws);
+3. a point further along, extrapolated from the last rounds (Anderson);
+4. one natural-gradient step there: a single pass of the smoother, after which the objective is known.
+
+If the objective has not risen, step 4 is done at the point of 1 and 2, and failing that the round is done
+again with checked steps and the old kernels, under which it must rise.
 """
 
 import logging
@@ -19,15 +20,18 @@ import numpy as np
 from hidamari.inference.extrapolate import extrapolate
 from hidamari.inference.learn import Memory, bounds, improve_kernels, kernel_log_prior, movable
 from hidamari.inference.likelihoods import Likelihood
-from hidamari.inference.posterior import Posterior, infer_sites
+from hidamari.inference.posterior import Posterior, condition, infer_sites, site_kl
 from hidamari.inference.readout import (
     LoadingPrior,
+    Slopes,
     canonical_order,
     log_prior,
+    newton_step,
+    slopes,
     update_prior,
     update_readout,
 )
-from hidamari.inference.sites import Readout, linear_predictor
+from hidamari.inference.sites import Readout, expected_sites, linear_predictor
 from hidamari.inference.start import start_fit
 from hidamari.inference.whittle import whittle_kernels
 from hidamari.parameters import flatten, unflatten
@@ -37,8 +41,7 @@ from hidamari.statespace.types import Sites
 
 __all__ = ["Fit", "Problem", "Settings", "fit_latents", "refit"]
 
-_SWEEPS = 1  # natural-gradient sweeps a round
-_MEMORY = 4  # rounds that an extrapolation looks back on
+_MEMORY = 8  # rounds that an extrapolation looks back on
 _WHITTLE_ROUNDS = 10
 _SITES_FIRST = 2  # rounds before the kernels move
 _LATENTS_FIRST = 5  # rounds before the likelihood's own parameters move: noise must not explain the latents
@@ -63,8 +66,8 @@ class Problem(NamedTuple):
 class Settings(NamedTuple):
     """How to fit; see :class:`hidamari.models.cvhm.CVHM` for their meaning."""
 
-    max_iter: int = 100
-    tol: float = 1e-5
+    max_iter: int = 200
+    tol: float = 2e-6
     learn_kernel: str | None = "evidence"
     prior_strength: float = 20.0
     fixed: tuple[str, ...] = ()
@@ -94,11 +97,15 @@ class _Model(NamedTuple):
 
 
 class _State(NamedTuple):
-    """A model, its posterior, and the objective there."""
+    """A model, its posterior, the slopes of the read-out, and the objective there."""
 
     model: _Model
     posterior: Posterior
+    slopes: Slopes
     objective: float
+
+
+_NOWHERE = Slopes(np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 class _Rules(NamedTuple):
@@ -162,9 +169,10 @@ def fit_latents(
         perturb,
         readout,
         free,
+        "likelihood" not in settings.fixed,
     )
     return refit(
-        problem, kernels, likelihood, settings, start.readout, start.prior, start.sites, rng, on_round
+        problem, kernels, start.likelihood, settings, start.readout, start.prior, start.sites, rng, on_round
     )
 
 
@@ -181,7 +189,7 @@ def refit(
 ) -> Fit:
     """Go on from a read-out, its prior, kernels and sites until the objective settles."""
     rules = _rules(problem, kernels, likelihood, settings)
-    state = _evaluate(rules, _Model(readout, prior, list(kernels), likelihood), sites, 8)
+    state = _settle(rules, _Model(readout, prior, list(kernels), likelihood), sites, 8)
     exact = settings.learn_kernel != "whittle"  # draws are random: a round may then lose a little
     # a part that has not begun to move must not be mistaken for one that has settled
     last_to_begin = _LATENTS_FIRST if rules.learnable else _SITES_FIRST if rules.names else 0
@@ -189,22 +197,24 @@ def refit(
     history = [state.objective]
     converged, message, calm = False, f"the objective still rose after max_iter={settings.max_iter} rounds", 0
     for n in range(1, settings.max_iter + 1):
-        plain = _maximise(rules, state, n)
+        target = _maximise(rules, state, n)
         kernels, memory = _propose_kernels(rules, state, memory, n, rng)
-        target = plain._replace(kernels=kernels)
-        candidates = [target] if kernels is state.model.kernels else [target, plain]
+        target = target._replace(kernels=kernels)
+        candidates = [target]
         if exact and n > _LATENTS_FIRST:
-            past = [*past[-_MEMORY:], (_vector(rules, state.model), _vector(rules, target))]
+            past = [*past, (_vector(rules, state.model), _vector(rules, target))][-_MEMORY:]
             further = _at_vector(rules, target, extrapolate(past))
-            candidates = candidates if further is None else [further, *candidates]
+            candidates = [target] if further is None else [further, target]
         new = state
         for candidate in candidates:
-            new = _evaluate(rules, candidate, state.posterior.sites, _SWEEPS)
-            if not exact or new.objective >= state.objective - 1e-10 * abs(state.objective):
+            new = _step(rules, candidate, state.posterior)
+            if new.objective >= state.objective - 1e-10 * abs(state.objective):
                 break
-            if candidate is target and memory is not None:
-                memory = memory.refused()
             past = []
+        else:
+            if exact or not np.isfinite(new.objective):
+                memory = None if memory is None else memory.refused()
+                new = _careful_step(rules, state)
         if not np.isfinite(new.objective):
             message = f"stopped in round {n}: {_culprit(new)} became non-finite; the round before is returned"
             break
@@ -224,7 +234,7 @@ def refit(
         if calm >= 2:
             converged, message = True, f"the objective settled after {n} rounds"
             break
-    state = _evaluate(rules, state.model, state.posterior.sites, 50)
+    state = _settle(rules, state.model, state.posterior.sites, 50)
     return _canonical(state, history, converged, message, sort=rules.free[0])
 
 
@@ -242,24 +252,56 @@ def _rules(problem: Problem, kernels: list[Kernel], likelihood: Likelihood, sett
     return _Rules(problem, settings, problem.step, gaps, names, limits, centre, free, learnable, constant)
 
 
-def _evaluate(rules: _Rules, model: _Model, sites: Sites | None, sweeps: int) -> _State:
-    """Sweeps from the sites under a model, and the objective there."""
-    readout, prior, kernels, likelihood = model
-    y, bin_s = rules.problem.y, rules.problem.bin_s
+def _objective(rules: _Rules, model: _Model, elbo: float) -> float:
+    """ELBO with its constants, plus the log priors of what is learnt."""
+    constant = rules.constant
+    if rules.learnable:
+        constant = float(np.sum(model.likelihood.log_base(rules.problem.y)))
+    constant += log_prior(model.readout, model.prior, rules.settings.prior_strength, rules.free)
+    return elbo + constant + kernel_log_prior(model.kernels, rules.names, rules.centre)
+
+
+def _step(rules: _Rules, model: _Model, q: Posterior) -> _State:
+    """One full natural-gradient step from q under a new model: a single pass of the smoother."""
+    y, bin_s, threads = rules.problem.y, rules.problem.bin_s, rules.settings.n_threads
+    # a step too far overflows; its objective is then not finite, and it is taken back
+    with np.errstate(over="ignore", invalid="ignore"):
+        sites = expected_sites(model.readout, model.likelihood, y, q.mean, q.cov, bin_s).sites
+        if not (np.isfinite(sites.J).all() and np.isfinite(sites.j).all()):
+            return _State(model, q, _NOWHERE, -np.inf)
+        mean, cov, log_evidence = condition(bank(model.kernels, rules.gaps, rules.step), sites, threads)
+        at = slopes(model.readout, model.likelihood, y, mean, cov, bin_s)
+        elbo = float(at.value.sum()) - site_kl(sites, mean, cov, log_evidence)
+        value = _objective(rules, model, elbo)
+    posterior = Posterior(sites, mean, cov, sites, elbo, (elbo,), False)
+    return _State(model, posterior, at, value if np.isfinite(value) else -np.inf)
+
+
+def _settle(rules: _Rules, model: _Model, sites: Sites | None, sweeps: int) -> _State:
+    """Natural-gradient sweeps with steps taken back when they lower the ELBO."""
+    readout, _, kernels, likelihood = model
+    y, bin_s, threads = rules.problem.y, rules.problem.bin_s, rules.settings.n_threads
     ss = bank(kernels, rules.gaps, rules.step)
-    threads = rules.settings.n_threads
     posterior = infer_sites(ss, y, readout, likelihood, bin_s, sites, sweeps, 1e-7, threads)
-    value = posterior.elbo + (float(np.sum(likelihood.log_base(y))) if rules.learnable else rules.constant)
-    value += log_prior(readout, prior, rules.settings.prior_strength, rules.free)
-    return _State(model, posterior, value + kernel_log_prior(kernels, rules.names, rules.centre))
+    at = slopes(readout, likelihood, y, posterior.mean, posterior.cov, bin_s)
+    return _State(model, posterior, at, _objective(rules, model, posterior.elbo))
 
 
-def _maximise(rules: _Rules, state: _State, n: int) -> _Model:
-    """The read-out, its prior and the likelihood's parameters that suit q better."""
+def _careful_step(rules: _Rules, state: _State) -> _State:
+    """A round that cannot lose ground: checked Newton steps, the old kernels, checked sweeps."""
     readout, prior, kernels, likelihood = state.model
     q, y, bin_s = state.posterior, rules.problem.y, rules.problem.bin_s
     readout = update_readout(readout, prior, likelihood, y, q.mean, q.cov, bin_s, n_steps=1, free=rules.free)
-    prior = update_prior(readout, rules.settings.prior_strength)
+    prior = update_prior(readout, rules.settings.prior_strength, prior.unit)
+    return _settle(rules, _Model(readout, prior, kernels, likelihood), q.sites, 2)
+
+
+def _maximise(rules: _Rules, state: _State, n: int) -> _Model:
+    """The read-out, its prior and the likelihood's parameters that should suit q better."""
+    readout, prior, kernels, likelihood = state.model
+    q, y, bin_s = state.posterior, rules.problem.y, rules.problem.bin_s
+    readout = newton_step(readout, prior, state.slopes, rules.free)
+    prior = update_prior(readout, rules.settings.prior_strength, prior.unit)
     if rules.learnable and n > _LATENTS_FIRST:
         mu, v = linear_predictor(readout, q.mean, q.cov)
         likelihood = likelihood.fit_parameters(y, mu, v, bin_s)
@@ -308,7 +350,7 @@ def _at_vector(rules: _Rules, model: _Model, vector: np.ndarray | None) -> _Mode
     kernels = model.kernels
     if rules.names:
         kernels = unflatten(kernels, np.clip(moving, *np.transpose(rules.limits)), rules.names)
-    prior = update_prior(readout, rules.settings.prior_strength)
+    prior = update_prior(readout, rules.settings.prior_strength, model.prior.unit)
     return _Model(readout, prior, kernels, model.likelihood)
 
 

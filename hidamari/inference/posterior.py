@@ -15,7 +15,7 @@ from hidamari.inference.sites import Readout, expected_sites
 from hidamari.statespace import kalman
 from hidamari.statespace.types import Sites, StateSpace
 
-__all__ = ["Posterior", "empty_sites", "infer_sites", "site_kl"]
+__all__ = ["Posterior", "condition", "empty_sites", "infer_sites", "site_kl"]
 
 _PLAIN_BELOW = 1e7  # plain covariances keep nine digits up to here, more than a variational posterior has
 _SMALLEST_STEP = 2.0**-40  # a step this small that still lowers the ELBO can only be rounding
@@ -44,6 +44,15 @@ def site_kl(sites: Sites, mean: np.ndarray, cov: np.ndarray, log_evidence: float
     product = np.matmul(sites.J, mean[:, :, None])[:, :, 0]
     inner = np.einsum("ta,ta->", sites.j - 0.5 * product, mean)
     return float(inner - 0.5 * spread - log_evidence)
+
+
+def condition(
+    ss: StateSpace, sites: Sites, n_threads: int | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean (T, K), covariance (T, K, K) and log evidence of the prior under the sites."""
+    form = "covariance" if kalman.precision_ratio(ss, sites.J) < _PLAIN_BELOW else "square_root"
+    (mean, cov), log_evidence = kalman.infer(ss, sites, form=form, n_threads=n_threads)
+    return mean, cov, log_evidence
 
 
 def infer_sites(
@@ -88,8 +97,7 @@ def infer_sites(
     """
 
     def look(candidate: Sites):
-        form = "covariance" if kalman.precision_ratio(ss, candidate.J) < _PLAIN_BELOW else "square_root"
-        (mean, cov), log_evidence = kalman.infer(ss, candidate, form=form, n_threads=n_threads)
+        mean, cov, log_evidence = condition(ss, candidate, n_threads)
         # a step too far overflows, here or there; its ELBO is then not finite, and it is taken back
         with np.errstate(over="ignore", invalid="ignore"):
             expected = expected_sites(readout, likelihood, y, mean, cov, exposure)
