@@ -169,7 +169,7 @@ def raster(counts, ax=None, trial=0, order=None):
     values = counts.values[:, rows].astype(float)
     at, lane = _spread(values, time, width)
     unseen = np.isnan(values)
-    ax = _axes(ax, 1.2 + min(6.0, 0.06 * len(rows)))
+    ax = _axes(ax, _map_height(len(rows)))
     thin = 0.5 if len(rows) > 40 else 0.8
     ax.vlines(at, lane - 0.42, lane + 0.42, color=_INK, linewidth=thin, rasterized=len(at) > 20_000)
     if unseen.any():
@@ -266,7 +266,7 @@ def _rate_map(rate, rows, names, ax, ordered):
     """Draw the rates of many units as a map with its colour bar."""
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    ax = _axes(ax, 1.2 + min(6.0, 0.06 * len(rows)))
+    ax = _axes(ax, _map_height(len(rows)))
     values = rate.values[:, rows].T
     top = np.nanquantile(values, 0.995)
     edges = _edges(rate)
@@ -275,6 +275,7 @@ def _rate_map(rate, rows, names, ax, ordered):
     ink = LinearSegmentedColormap.from_list("ink", ["#FFFFFF", "#9CC7E3", _PALETTE[0], "#06243C"])
     mesh = ax.pcolormesh(edges, np.arange(len(rows) + 1) - 0.5, values, cmap=ink, norm=norm, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, fraction=0.03, extend="max")
+    bar.set_ticks(_scale_ticks(norm.vmax))
     bar.set_label(_rate_label(rate))
     bar.outline.set_visible(False)
     _unit_ticks(ax, [names[row] for row in rows], ordered)
@@ -313,6 +314,11 @@ def _axes(ax, height, width=8.0):
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def _map_height(n):
+    """Return the height in inches at which n rows can be told apart, and named while that is done."""
+    return 1.2 + min(6.0, max(0.06 * n, min(0.17 * n, 3.5)))
 
 
 def _variable(ds, name):
@@ -391,6 +397,13 @@ def _nice(limit):
         return 1.0
     decade = 10.0 ** np.floor(np.log10(limit))
     return float(max(step * decade for step in (1, 2, 5) if step * decade <= limit * (1 + 1e-12)))
+
+
+def _scale_ticks(top):
+    """Return 0 and those of 1, 2, 5 times powers of ten that a square-root scale up to `top` has room for."""
+    decade = 10.0 ** np.floor(np.log10(top))
+    marks = [step * decade / 10**back for back in (0, 1) for step in (1, 2, 5)]
+    return [0.0, *sorted(mark for mark in marks if top / 40 <= mark <= top)]
 
 
 def _signed(value, form):
