@@ -91,12 +91,12 @@ def summarise(folds):
 
 
 def table(results):
-    """Write results as Markdown: co-bps, the standard deviation over folds in brackets, seconds."""
+    """Write results as Markdown: co-bps, the standard deviation over folds in brackets."""
     sets = [name for name in SETS if any(key.startswith(f"{name}/") for key in results)]
     lines = ["| method | " + " | ".join(sets) + " |", "|---" * (1 + len(sets)) + "|"]
     for row in dict.fromkeys(key.split("/")[1] for key in results):
         cells = [results.get(f"{name}/{row}") for name in sets]
-        text = [c and f"{c['co_bps']:+.3f} ({c['fold_sd']:.2f}) {c['seconds']:.0f} s" for c in cells]
+        text = [c and f"{c['co_bps']:+.3f} ({c['fold_sd']:.2f})" for c in cells]
         lines.append(f"| {row} | " + " | ".join(t or "-" for t in text) + " |")
     return "\n".join(lines)
 
