@@ -333,8 +333,8 @@ def _propose_kernels(
 
 
 def _vector(rules: _Rules, model: _Model) -> np.ndarray:
-    """Loadings, bias and logarithms of the moving hyperparameters as one vector."""
-    parts = [model.readout.loadings.ravel(), model.readout.bias]
+    """Loadings and bias on their scale, and logarithms of the moving hyperparameters, as one vector."""
+    parts = [model.readout.loadings.ravel() / model.prior.unit, model.readout.bias / model.prior.unit]
     if rules.names:
         parts.append(flatten(model.kernels, rules.names)[0])
     return np.concatenate(parts)
@@ -346,7 +346,11 @@ def _at_vector(rules: _Rules, model: _Model, vector: np.ndarray | None) -> _Mode
         return None
     N, K = model.readout.loadings.shape
     loadings, bias, moving = np.split(vector, [N * K, N * K + N])
-    readout = Readout(loadings.reshape(N, K), bias)
+    given, unit = model.readout, model.prior.unit
+    readout = Readout(
+        loadings.reshape(N, K) * unit if rules.free[0] else given.loadings,
+        bias * unit if rules.free[1] else given.bias,
+    )
     kernels = model.kernels
     if rules.names:
         kernels = unflatten(kernels, np.clip(moving, *np.transpose(rules.limits)), rules.names)

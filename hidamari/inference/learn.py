@@ -80,8 +80,8 @@ def improve_kernels(
     """One quasi-Newton step on log Z(theta; sites) plus the log prior of theta.
 
     The latents are nearly independent given their sites, so the curvature is kept as a diagonal: at first the
-    number of correlation times the data span, then the secant between steps. One pass of the adjoint
-    smoother a step.
+    number of correlation times or cycles the data span, then the secant between steps. One pass of the
+    adjoint smoother a step.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ def improve_kernels(
     gradient = np.array([_along(current, name, gaps, slope) for name in names]) - gap / LOG_SPREAD
     if memory is None:
         span = float(gaps[step[step >= 0]].sum())
-        curvature = 1.0 + np.clip(0.3 * span * np.exp(-vector), 0.0, 0.1 * len(step))
+        sign = np.array([1.0 if name.endswith("frequency") else -1.0 for name in names])
+        curvature = 1.0 + np.clip(0.3 * span * np.exp(sign * vector), 0.0, 0.1 * len(step))
     else:
         moved = vector - memory.vector
         bend = (memory.gradient - gradient) / np.where(moved == 0.0, 1.0, moved)
