@@ -21,6 +21,7 @@ from hidamari.inference.extrapolate import extrapolate
 from hidamari.inference.learn import Memory, bounds, improve_kernels, kernel_log_prior, movable
 from hidamari.inference.likelihoods import Likelihood
 from hidamari.inference.posterior import Posterior, condition, infer_sites, site_kl
+from hidamari.inference.predict import trial_steps
 from hidamari.inference.readout import (
     LoadingPrior,
     Slopes,
@@ -57,10 +58,8 @@ class Problem(NamedTuple):
 
     @property
     def step(self) -> np.ndarray:
-        """Step of every row: 0 within a trial, -1 at its first row."""
-        step = np.zeros(len(self.y), np.int64)
-        step[np.concatenate([[0], np.cumsum(self.lengths)[:-1]])] = -1
-        return step
+        """Step of every row."""
+        return trial_steps(self.lengths)
 
 
 class Settings(NamedTuple):

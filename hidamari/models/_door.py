@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from hidamari.arrays import Trials, split
+from hidamari.inference.sites import Readout
 from hidamari.parameters import flatten, unflatten
 from hidamari.statespace.kernels import Kernel, Matern
 
@@ -18,9 +19,11 @@ __all__ = [
     "check_whole",
     "clocks",
     "fixed_mapping",
+    "given_readout",
     "one_blas_thread",
     "progress_bar",
     "start_kernels",
+    "with_times",
 ]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -89,12 +92,36 @@ def start_kernels(
     return kernels
 
 
+def given_readout(fixed: Mapping[str, Any], n_units: int, n_latents: int) -> Readout:
+    """Loadings and bias that are not learnt; zeros for what is."""
+    shapes = {"loadings": (n_units, n_latents), "bias": (n_units,)}
+    given = {name: np.zeros(shape) for name, shape in shapes.items()}
+    for name, shape in shapes.items():
+        if name not in fixed:
+            continue
+        if fixed[name] is None:
+            raise ValueError(
+                f"fixed[{name!r}] needs a value of shape {shape}: there is no start to hold it at"
+            )
+        given[name] = np.array(fixed[name], dtype=float)
+        if given[name].shape != shape or not np.isfinite(given[name]).all():
+            raise ValueError(f"fixed[{name!r}] must be finite with shape {shape}, found {given[name].shape}")
+    return Readout(**given)
+
+
 def clocks(trials: Trials, bin_s: float) -> list[np.ndarray]:
     """Time of every row in seconds, trial by trial: the data's own, else bin centres from 0."""
     if trials.times is not None:
         return [np.asarray(own, dtype=float) for own in trials.times]
     centres = (np.arange(len(trials.values)) + 0.5) * bin_s
     return [own - own[0] + 0.5 * bin_s for own in split(centres, trials.lengths)]
+
+
+def with_times(trials: Trials, times: list[np.ndarray]) -> Trials:
+    """The same trials at other times."""
+    lengths = np.array([len(own) for own in times])
+    blank = np.empty((int(lengths.sum()), trials.values.shape[1]))
+    return Trials(blank, lengths, trials.form, units=trials.units, times=times)
 
 
 @cache

@@ -10,7 +10,8 @@ from hidamari.arrays import Trials, as_trials, bin_width, split
 from hidamari.estimator import Estimator
 from hidamari.inference.fit import Fit, Problem, Settings, fit_latents, refit
 from hidamari.inference.likelihoods import Likelihood, get_likelihood
-from hidamari.inference.posterior import infer_sites
+from hidamari.inference.posterior import condition, infer_sites
+from hidamari.inference.predict import read_ahead, read_at, trial_steps
 from hidamari.inference.readout import LoadingPrior
 from hidamari.inference.sites import Readout, linear_predictor
 from hidamari.inference.start import smoothing_width, working_scale
@@ -19,15 +20,16 @@ from hidamari.models._door import (
     check_whole,
     clocks,
     fixed_mapping,
+    given_readout,
     one_blas_thread,
     progress_bar,
     start_kernels,
+    with_times,
 )
 from hidamari.results import Variable, latents_dataset, to_dataset
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import Kernel, bank
-from hidamari.statespace.kernels import steps as distinct_steps
-from hidamari.statespace.types import Sites, Smoothed
+from hidamari.statespace.types import Sites, Smoothed, StateSpace
 
 __all__ = ["CVHM"]
 
@@ -209,13 +211,9 @@ class CVHM(Estimator):
             ``latent_mean``, ``latent_var`` (…, time, latent), ``latent_cov``, and ``rate`` (…, time, unit):
             the expected observation under q, in spikes per second for counts.
         """
-        trials, posterior, bin_s = self._posterior(y)
-        mu, v = linear_predictor(self._readout(), posterior.mean, posterior.cov)
-        variance = np.einsum("tkk->tk", posterior.cov)
-        return latents_dataset(
-            trials, posterior.mean, variance, self._rate(mu, v), bin_s, self.unit_names_, posterior.cov,
-            rate_units=self._rate_units(), model=repr(self),
-        )  # fmt: skip
+        trials, sites, bin_s = self._sites(y)
+        mean, cov, _ = condition(self._prior(trials, bin_s), sites, self.n_threads)
+        return self._dataset(trials, Smoothed(mean, cov), bin_s)
 
     @one_blas_thread
     def predict(self, times: Any, y: Any = None) -> Any:
@@ -241,24 +239,9 @@ class CVHM(Estimator):
                 f"from {times.min(initial=np.inf):g} to {times.max(initial=-np.inf):g}"
             )
         trials, sites, bin_s = self._sites(y)
-        own_clocks = clocks(trials, bin_s)
-        merged, rows, start = [], [], 0
-        for own in own_clocks:
-            both = np.concatenate([own, times])
-            order = np.argsort(both, kind="stable")
-            merged.append(both[order])
-            rows.append(start + order.argsort(kind="stable"))
-            start += len(both)
-        gaps, step = distinct_steps(merged)
-        T, K = start, len(self.kernels_)
-        data = np.concatenate([r[: len(own)] for r, own in zip(rows, own_clocks)])
-        new = np.concatenate([r[len(own) :] for r, own in zip(rows, own_clocks)])
-        j, J = np.zeros((T, K)), np.zeros((T, K, K))
-        j[data], J[data] = sites
-        smoothed, _ = kalman.infer(bank(self.kernels_, gaps, step), Sites(j, J), n_threads=self.n_threads)
-        return self._at(
-            trials, [times] * len(own_clocks), Smoothed(smoothed.mean[new], smoothed.cov[new]), bin_s
-        )
+        own = clocks(trials, bin_s)
+        smoothed = read_at(self.kernels_, sites, own, times, self.n_threads)
+        return self._dataset(with_times(trials, [times] * len(own)), smoothed, bin_s)
 
     @one_blas_thread
     def forecast(self, steps: int, y: Any = None) -> Any:
@@ -269,21 +252,11 @@ class CVHM(Estimator):
         xarray.Dataset
             As from :meth:`smooth`.
         """
-        if not isinstance(steps, (int, np.integer)) or steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1, found {steps!r}")
+        check_whole("steps", steps, 1)
         trials, sites, bin_s = self._sites(y)
         ahead = [own[-1] + bin_s * np.arange(1, steps + 1) for own in clocks(trials, bin_s)]
-        lengths = trials.lengths + steps
-        ends = np.cumsum(lengths)
-        new = np.concatenate([np.arange(end - steps, end) for end in ends])
-        data = np.setdiff1d(np.arange(ends[-1]), new)
-        j = np.zeros((ends[-1], sites.j.shape[1]))
-        J = np.zeros((ends[-1], *sites.J.shape[1:]))
-        j[data], J[data] = sites
-        grid = Problem(np.empty((ends[-1], 0)), lengths, bin_s)
-        ss = bank(self.kernels_, np.array([bin_s]), grid.step)
-        smoothed, _ = kalman.infer(ss, Sites(j, J), n_threads=self.n_threads)
-        return self._at(trials, ahead, Smoothed(smoothed.mean[new], smoothed.cov[new]), bin_s)
+        smoothed = read_ahead(self.kernels_, sites, trials.lengths, steps, bin_s, self.n_threads)
+        return self._dataset(with_times(trials, ahead), smoothed, bin_s)
 
     @one_blas_thread
     def sample(self, n: int = 1, y: Any = None, random_state: int | np.random.Generator | None = None) -> Any:
@@ -304,12 +277,10 @@ class CVHM(Estimator):
             ``latent_draw`` (draw, …, time, latent) and ``rate`` (draw, …, time, unit): the expected
             observation given each draw.
         """
-        if not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"n must be a whole number of at least 1, found {n!r}")
+        check_whole("n", n, 1)
         trials, sites, bin_s = self._sites(y)
         rng = np.random.default_rng(self.random_state if random_state is None else random_state)
-        ss = bank(self.kernels_, np.array([bin_s]), Problem(sites.j, trials.lengths, bin_s).step)
-        draws = kalman.sample(ss, sites, int(n), rng, n_threads=self.n_threads)
+        draws = kalman.sample(self._prior(trials, bin_s), sites, int(n), rng, n_threads=self.n_threads)
         eta = draws @ self.loadings_.T + self.bias_
         rate = self._rate(eta, np.zeros_like(eta))
         variables = {
@@ -366,37 +337,13 @@ class CVHM(Estimator):
         kernels = start_kernels(
             self.kernel, self.n_latents, fixed, 4.0 * width * problem.bin_s, problem.bin_s
         )
-        shapes = {"loadings": (N, len(kernels)), "bias": (N,)}
-        given = {name: np.zeros(shape) for name, shape in shapes.items()}
-        for name, shape in shapes.items():
-            if fixed.get(name) is not None:
-                given[name] = np.array(fixed[name], dtype=float)
-                if given[name].shape != shape or not np.isfinite(given[name]).all():
-                    raise ValueError(
-                        f"fixed[{name!r}] must be finite with shape {shape}, found shape {given[name].shape}"
-                    )
-            elif name in fixed:
-                raise ValueError(
-                    f"fixed[{name!r}] needs a value of shape {shape}: there is no start to hold it at"
-                )
+        given = given_readout(fixed, N, len(kernels))
         fits = []
-        for attempt in range(self.n_init):
-            with progress_bar(
-                self.progress, self.max_iter, f"CVHM start {attempt + 1}/{self.n_init}"
-            ) as on_round:
-                fits.append(
-                    fit_latents(
-                        problem,
-                        kernels,
-                        likelihood,
-                        settings,
-                        width,
-                        rng,
-                        attempt > 0,
-                        Readout(**given),
-                        on_round,
-                    )
-                )
+        for n in range(self.n_init):
+            label = f"CVHM start {n + 1}/{self.n_init}"
+            with progress_bar(self.progress, self.max_iter, label) as on_round:
+                start = (problem, kernels, likelihood, settings, width, rng, n > 0, given, on_round)
+                fits.append(fit_latents(*start))
         return fits
 
     def _go_on(self, problem: Problem, settings: Settings, rng) -> Fit:
@@ -409,17 +356,8 @@ class CVHM(Estimator):
         same = self.sites_j_.shape[0] == len(problem.y)
         sites = Sites(self.sites_j_, self.sites_J_) if same else None
         with progress_bar(self.progress, self.max_iter, "CVHM") as on_round:
-            return refit(
-                problem,
-                self.kernels_,
-                self.likelihood_,
-                settings,
-                self._readout(),
-                prior,
-                sites,
-                rng,
-                on_round,
-            )
+            model = (self.kernels_, self.likelihood_, settings, self._readout(), prior, sites)
+            return refit(problem, *model, rng, on_round)
 
     def _keep(self, fit: Fit, trials: Trials, problem: Problem) -> None:
         """Store what a fit found."""
@@ -430,9 +368,8 @@ class CVHM(Estimator):
         self.elbo_ = np.array(fit.history)
         self.n_iter_, self.converged_, self.message_ = len(fit.history) - 1, fit.converged, fit.message
         self.bin_s_, self.n_features_in_ = problem.bin_s, problem.y.shape[1]
-        self.unit_names_ = (
-            np.arange(self.n_features_in_) if trials.units is None else np.asarray(trials.units)
-        )
+        unnamed = np.arange(self.n_features_in_)
+        self.unit_names_ = unnamed if trials.units is None else np.asarray(trials.units)
         self.score_ = _score(fit.posterior.elbo, fit.likelihood, problem)
         self.sites_j_, self.sites_J_ = fit.posterior.sites
         self.trial_lengths_, self.trial_form_ = trials.lengths, trials.form
@@ -466,9 +403,8 @@ class CVHM(Estimator):
     def _infer(self, problem: Problem):
         """q for data that the model was not fitted to."""
         ss = bank(self.kernels_, np.array([problem.bin_s]), problem.step)
-        return infer_sites(
-            ss, problem.y, self._readout(), self.likelihood_, problem.bin_s, n_threads=self.n_threads
-        )
+        model = (self._readout(), self.likelihood_, problem.bin_s)
+        return infer_sites(ss, problem.y, *model, n_threads=self.n_threads)
 
     def _sites(self, y: Any) -> tuple[Trials, Sites, float]:
         """Sites of y, or of the data of the fit."""
@@ -482,11 +418,9 @@ class CVHM(Estimator):
         problem = self._problem(trials, self.likelihood_, self._width(trials))
         return trials, self._infer(problem).sites, problem.bin_s
 
-    def _posterior(self, y: Any) -> tuple[Trials, Smoothed, float]:
-        """Moments of the latents given y, or given the data of the fit."""
-        trials, sites, bin_s = self._sites(y)
-        ss = bank(self.kernels_, np.array([bin_s]), Problem(sites.j, trials.lengths, bin_s).step)
-        return trials, kalman.infer(ss, sites, n_threads=self.n_threads)[0], bin_s
+    def _prior(self, trials: Trials, bin_s: float) -> StateSpace:
+        """The latents' prior on the bins of the trials."""
+        return bank(self.kernels_, np.array([bin_s]), trial_steps(trials.lengths))
 
     def _rate(self, mu: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Expected observation; per second for counts."""
@@ -495,29 +429,23 @@ class CVHM(Estimator):
     def _rate_units(self) -> str:
         return "spikes/s" if self.likelihood_.name in ("poisson", "negative_binomial") else "1"
 
-    def _at(self, trials: Trials, times: list[np.ndarray], at: Smoothed, bin_s: float) -> Any:
-        """A Dataset of moments at the given times of every trial."""
-        lengths = np.array([len(own) for own in times])
-        there = Trials(
-            np.empty((len(at.mean), self.n_features_in_)),
-            lengths,
-            trials.form,
-            units=self.unit_names_,
-            times=times,
-        )
+    def _dataset(self, trials: Trials, at: Smoothed, bin_s: float) -> Any:
+        """Latents and rates as a labelled Dataset."""
         mu, v = linear_predictor(self._readout(), at.mean, at.cov)
         return latents_dataset(
-            there, at.mean, np.einsum("tkk->tk", at.cov), self._rate(mu, v), bin_s, self.unit_names_, at.cov,
-            rate_units=self._rate_units(), model=repr(self),
-        )  # fmt: skip
-
-
-def _constant(likelihood: Likelihood, y: np.ndarray) -> float:
-    """The part of log p(y | eta) that depends on y alone."""
-    return float(np.sum(likelihood.log_base(y)))
+            trials,
+            at.mean,
+            np.einsum("tkk->tk", at.cov),
+            self._rate(mu, v),
+            bin_s,
+            self.unit_names_,
+            at.cov,
+            rate_units=self._rate_units(),
+            model=repr(self),
+        )
 
 
 def _score(elbo: float, likelihood: Likelihood, problem: Problem) -> float:
-    """ELBO per observed entry."""
+    """ELBO, with the part that depends on y alone, per observed entry."""
     n = int(np.isfinite(problem.y).sum())
-    return (elbo + _constant(likelihood, problem.y)) / max(n, 1)
+    return (elbo + float(np.sum(likelihood.log_base(problem.y)))) / max(n, 1)
