@@ -72,16 +72,22 @@ def start_kernels(
     elif isinstance(kernel, Kernel):
         kernels = [kernel] * n_latents
     else:
-        kernels = list(kernel)
+        kernels = list(kernel) if isinstance(kernel, Iterable) else []
         if len(kernels) != n_latents or not all(isinstance(k, Kernel) for k in kernels):
             raise ValueError(
                 f"kernel must be one Kernel or a list of n_latents={n_latents}, found {kernel!r}"
             )
     for name, value in fixed.items():
-        if not name.startswith("kernel.") or value is None:
+        if not name.startswith("kernel."):
             continue
         path = name.removeprefix("kernel.")
-        names = flatten(kernels, path)[1]
+        try:
+            names = flatten(kernels, path)[1]
+        except ValueError:
+            allowed = sorted({"kernel." + part for full in flatten(kernels)[1] for part in _ends(full)})
+            raise ValueError(f"fixed has {name!r}; allowed of these kernels are {allowed}") from None
+        if value is None:
+            continue
         try:
             values = np.broadcast_to(np.asarray(value, dtype=float), len(names))
         except ValueError:
@@ -107,6 +113,11 @@ def given_readout(fixed: Mapping[str, Any], n_units: int, n_latents: int) -> Rea
         if given[name].shape != shape or not np.isfinite(given[name]).all():
             raise ValueError(f"fixed[{name!r}] must be finite with shape {shape}, found {given[name].shape}")
     return Readout(**given)
+
+
+def _ends(path: str) -> list[str]:
+    """A path, and its last part alone."""
+    return [path, path.rsplit(".", 1)[-1]]
 
 
 def clocks(trials: Trials, bin_s: float) -> list[np.ndarray]:

@@ -191,7 +191,7 @@ class CVHM(Estimator):
         if not best.converged:
             from sklearn.exceptions import ConvergenceWarning
 
-            warnings.warn(best.message, ConvergenceWarning, stacklevel=2)
+            warnings.warn(best.message, ConvergenceWarning, stacklevel=3)
         return self
 
     @one_blas_thread
