@@ -68,7 +68,7 @@ class Settings(NamedTuple):
     max_iter: int = 200
     tol: float = 2e-6
     learn_kernel: str | None = "evidence"
-    prior_strength: float = 20.0
+    prior_strength: float = 1.0
     fixed: tuple[str, ...] = ()
     n_threads: int | None = None
 

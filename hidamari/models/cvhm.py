@@ -124,7 +124,7 @@ class CVHM(Estimator):
         bin_s: float | None = None,
         *,
         learn_kernel: str | None = "evidence",
-        prior_strength: float = 20.0,
+        prior_strength: float = 1.0,
         max_iter: int = 200,
         tol: float = 2e-6,
         n_init: int = 1,
@@ -305,6 +305,7 @@ class CVHM(Estimator):
         log p(y) is the sum of the log densities of each bin given the bins before it, all units at once; the
         ELBO is a lower bound on it (equal for Gaussian noise). In nats; higher is better.
         """
+        self._check_fitted()
         if y is None:
             return float(self.score_)
         trials = as_trials(y)
