@@ -265,11 +265,13 @@ def _step(rules: _Rules, model: _Model, q: Posterior) -> _State:
     y, bin_s, threads = rules.problem.y, rules.problem.bin_s, rules.settings.n_threads
     # a step too far overflows; its objective is then not finite, and it is taken back
     with np.errstate(over="ignore", invalid="ignore"):
-        sites = expected_sites(model.readout, model.likelihood, y, q.mean, q.cov, bin_s).sites
+        sites = expected_sites(
+            model.readout, model.likelihood, y, q.mean, q.cov, bin_s, n_threads=threads
+        ).sites
         if not (np.isfinite(sites.J).all() and np.isfinite(sites.j).all()):
             return _State(model, q, _NOWHERE, -np.inf)
         mean, cov, log_evidence = condition(bank(model.kernels, rules.gaps, rules.step), sites, threads)
-        at = slopes(model.readout, model.likelihood, y, mean, cov, bin_s)
+        at = slopes(model.readout, model.likelihood, y, mean, cov, bin_s, threads)
         elbo = float(at.value.sum()) - site_kl(sites, mean, cov, log_evidence)
         value = _objective(rules, model, elbo)
     posterior = Posterior(sites, mean, cov, sites, elbo, (elbo,), False)
@@ -282,7 +284,7 @@ def _settle(rules: _Rules, model: _Model, sites: Sites | None, sweeps: int) -> _
     y, bin_s, threads = rules.problem.y, rules.problem.bin_s, rules.settings.n_threads
     ss = bank(kernels, rules.gaps, rules.step)
     posterior = infer_sites(ss, y, readout, likelihood, bin_s, sites, sweeps, 1e-7, threads)
-    at = slopes(readout, likelihood, y, posterior.mean, posterior.cov, bin_s)
+    at = slopes(readout, likelihood, y, posterior.mean, posterior.cov, bin_s, threads)
     return _State(model, posterior, at, _objective(rules, model, posterior.elbo))
 
 

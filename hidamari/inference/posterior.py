@@ -100,7 +100,7 @@ def infer_sites(
         mean, cov, log_evidence = condition(ss, candidate, n_threads)
         # a step too far overflows, here or there; its ELBO is then not finite, and it is taken back
         with np.errstate(over="ignore", invalid="ignore"):
-            expected = expected_sites(readout, likelihood, y, mean, cov, exposure)
+            expected = expected_sites(readout, likelihood, y, mean, cov, exposure, n_threads=n_threads)
             elbo = expected.value - site_kl(candidate, mean, cov, log_evidence)
         return candidate, mean, cov, expected.sites, elbo
 

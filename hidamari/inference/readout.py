@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hidamari.inference.sites import Readout, _outer, pack, slabs, unpack
+from hidamari.inference.sites import Readout, _outer, map_slabs, pack, triangle, unpack
 
 __all__ = [
     "LoadingPrior",
@@ -80,36 +80,30 @@ class Slopes(NamedTuple):
     curvature: np.ndarray  # (N, K+1, K+1), minus the second derivatives
 
 
-def slopes(readout: Readout, likelihood, y, mean, cov, exposure) -> Slopes:
+def slopes(readout: Readout, likelihood, y, mean, cov, exposure, n_threads: int | None = None) -> Slopes:
     """Value, gradient and curvature for every unit, under q(f) = N(mean, cov)."""
     T, N = y.shape
     K = mean.shape[1]
     _, twice = _outer(readout.loadings)
-    value = np.zeros(N)
-    first = np.zeros((N, K + 1))
-    V_sum = np.zeros((N, twice.shape[1]))
-    mm_sum = np.zeros((N, twice.shape[1]))
-    m_sum = np.zeros((N, K + 1))
-    i, l = np.tril_indices(K)
-    for rows in slabs(T, N):
-        m = mean[rows]
-        V = pack(cov[rows])
+    i, l = triangle(K)
+    P = len(i)
+
+    def work(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        m, V = mean[rows], pack(cov[rows])
         mu = m @ readout.loadings.T
         mu += readout.bias
         v = V @ twice.T
         np.maximum(v, 0.0, out=v)
         E, alpha, beta = likelihood.expectations(y[rows], mu, v, exposure, constant=0.0)
-        value += E.sum(0)
-        first[:, :K] += alpha.T @ m
-        first[:, K] += alpha.sum(0)
-        V_sum += beta.T @ V
-        mm_sum += beta.T @ (m[:, i] * m[:, l])
-        m_sum[:, :K] += beta.T @ m
-        m_sum[:, K] += beta.sum(0)
-    spread = unpack(V_sum, K)
+        one = np.ones((len(m), 1))
+        features = np.concatenate([m, one, V, m[:, i] * m[:, l]], axis=1)
+        return E.sum(0), alpha.T @ features[:, : K + 1], beta.T @ features
+
+    value, first, second = (np.sum(parts, axis=0) for parts in zip(*map_slabs(work, T, N, n_threads)))
+    m_sum, spread = second[:, : K + 1], unpack(second[:, K + 1 : K + 1 + P], K)
     first[:, :K] -= np.einsum("nab,nb->na", spread, readout.loadings)
     curvature = np.empty((N, K + 1, K + 1))
-    curvature[:, :K, :K] = spread + unpack(mm_sum, K)
+    curvature[:, :K, :K] = spread + unpack(second[:, K + 1 + P :], K)
     curvature[:, :, K] = m_sum
     curvature[:, K, :] = m_sum
     return Slopes(value, first, curvature)

@@ -13,16 +13,32 @@ For a Gaussian likelihood that is the exact site, in one step. The N units enter
 that nothing of size N stands inside the loop over time. Everything is computed a slab of rows at a time.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from hidamari.statespace.types import Sites
 
-__all__ = ["Expected", "Readout", "expected_sites", "linear_predictor", "pack", "slabs", "unpack"]
+__all__ = [
+    "Expected",
+    "Readout",
+    "expected_sites",
+    "linear_predictor",
+    "map_slabs",
+    "pack",
+    "slabs",
+    "triangle",
+    "unpack",
+]
+
+Result = TypeVar("Result")
 
 _SLAB = 2**16  # entries of a slab of (rows, units): a few arrays of this size stay in the cache
+_THREADS_ABOVE = 2**17  # entries: below, a thread costs more than it saves
 
 
 class Readout(NamedTuple):
@@ -46,15 +62,33 @@ def slabs(n_rows: int, n_units: int) -> Iterator[slice]:
         yield slice(start, min(start + size, n_rows))
 
 
+def map_slabs(
+    work: Callable[[slice], Result], n_rows: int, n_units: int, n_threads: int | None = None
+) -> list[Result]:
+    """``work`` on every slab, in order, whatever the number of threads: sums over it keep their bits."""
+    parts = list(slabs(n_rows, n_units))
+    cores = n_threads or os.cpu_count() or 1
+    if cores == 1 or len(parts) == 1 or n_rows * n_units < _THREADS_ABOVE:
+        return [work(rows) for rows in parts]
+    with ThreadPoolExecutor(min(cores, len(parts))) as pool:
+        return list(pool.map(work, parts))
+
+
+@cache
+def triangle(K: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the lower triangle of a (K, K) matrix."""
+    return np.tril_indices(K)
+
+
 def pack(M: np.ndarray) -> np.ndarray:
     """The lower triangle of symmetric (..., K, K) matrices, as (..., K (K + 1) / 2)."""
-    i, l = np.tril_indices(M.shape[-1])
+    i, l = triangle(M.shape[-1])
     return M[..., i, l]
 
 
 def unpack(p: np.ndarray, K: int) -> np.ndarray:
     """Symmetric (..., K, K) matrices from their packed lower triangles."""
-    i, l = np.tril_indices(K)
+    i, l = triangle(K)
     M = np.empty((*p.shape[:-1], K, K))
     M[..., i, l] = p
     M[..., l, i] = p
@@ -63,7 +97,7 @@ def unpack(p: np.ndarray, K: int) -> np.ndarray:
 
 def _outer(loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """c c' packed (N, P), and the same with off-diagonal entries doubled, for traces with packed V."""
-    i, l = np.tril_indices(loadings.shape[1])
+    i, l = triangle(loadings.shape[1])
     once = loadings[:, i] * loadings[:, l]
     return once, once * np.where(i == l, 1.0, 2.0)
 
@@ -87,6 +121,7 @@ def expected_sites(
     cov: np.ndarray,
     exposure: float = 1.0,
     value_only: bool = False,
+    n_threads: int | None = None,
 ) -> Expected:
     """Expected log likelihood of y (T, N) under q, and the sites of one full natural-gradient step.
 
@@ -97,18 +132,20 @@ def expected_sites(
     once, twice = _outer(readout.loadings)
     packed = np.empty((T, once.shape[1]))
     j = np.empty((T, K))
-    value = 0.0
-    for rows in slabs(T, N):
+
+    def work(rows: slice) -> float:
         m = mean[rows]
         mu = m @ readout.loadings.T
         mu += readout.bias
         v = pack(cov[rows]) @ twice.T
         np.maximum(v, 0.0, out=v)
         E, alpha, beta = likelihood.expectations(y[rows], mu, v, exposure, constant=0.0)
-        value += float(E.sum())
         if not value_only:
             packed[rows] = beta @ once
             j[rows] = alpha @ readout.loadings
+        return float(E.sum())
+
+    value = sum(map_slabs(work, T, N, n_threads))
     if value_only:
         return Expected(value, Sites(j, packed))
     J = unpack(packed, K)
