@@ -66,7 +66,7 @@ class Settings(NamedTuple):
     """How to fit; see :class:`hidamari.models.cvhm.CVHM` for their meaning."""
 
     max_iter: int = 200
-    tol: float = 2e-6
+    tol: float = 1e-5
     learn_kernel: str | None = "evidence"
     prior_strength: float = 1.0
     fixed: tuple[str, ...] = ()

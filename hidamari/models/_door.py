@@ -31,14 +31,18 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 _FIXABLE = ("loadings", "bias", "likelihood", "kernel")
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Refuse what is not a whole number of at least ``least``."""
+def check_whole(name: str, value: Any, least: int, optional: bool = False) -> None:
+    """Refuse what is not a whole number of at least ``least``, or None where that is allowed."""
+    if value is None and optional:
+        return
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, found {value!r}")
 
 
-def check_number(name: str, value: Any) -> None:
-    """Refuse what is not a positive finite number."""
+def check_number(name: str, value: Any, optional: bool = False) -> None:
+    """Refuse what is not a positive finite number, or None where that is allowed."""
+    if value is None and optional:
+        return
     if not isinstance(value, Real) or isinstance(value, bool) or not 0.0 < float(value) < float("inf"):
         raise ValueError(f"{name} must be a positive finite number, found {value!r}")
 
