@@ -5,6 +5,7 @@ import oracles
 import pytest
 from scipy.stats import multivariate_normal
 
+from hidamari.inference import sites as module
 from hidamari.inference.likelihoods import (
     Bernoulli,
     Binomial,
@@ -14,6 +15,7 @@ from hidamari.inference.likelihoods import (
     StudentT,
 )
 from hidamari.inference.posterior import empty_sites, infer_sites, site_kl
+from hidamari.inference.readout import LoadingPrior, update_readout
 from hidamari.inference.sites import Readout
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import HidaMatern, Matern, bank
@@ -187,6 +189,22 @@ def test_elbo_never_falls(rng, data, gain, likelihood):
     assert q.converged
     variance = np.einsum("tkk->tk", q.cov)
     assert (variance > 0).all() and (variance <= 1 + 1e-9).all()
+
+
+def test_steps_too_far_are_silent_on_threads_too(rng, monkeypatch):
+    """What numpy may say of an overflow is settled thread by thread."""
+    monkeypatch.setattr(module, "_SLAB", 1)
+    y = np.tile(HARD["steady 1e9"], (4, 1))
+    ss = grid([Matern(1, 0.3), Matern(2, 0.6)], (60, 60))
+    readout = Readout(1.5 * rng.normal(size=(3, 2)), np.full(3, np.log(1 / DT)))
+    one = infer_sites(ss, y, readout, Poisson(), DT, n_threads=1)
+    monkeypatch.setattr(module, "_THREADS_ABOVE", 0)
+    two = infer_sites(ss, y, readout, Poisson(), DT, n_threads=2)
+    assert one.elbo == two.elbo
+    np.testing.assert_array_equal(one.mean, two.mean)
+    start = Readout(np.zeros((3, 2)), np.full(3, -5.0))
+    prior = LoadingPrior(np.ones(2), 0.0, 1.0)
+    update_readout(start, prior, Poisson(), y, one.mean, one.cov, DT, n_steps=5)
 
 
 @pytest.mark.parametrize("likelihood", named(EVERY))

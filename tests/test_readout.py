@@ -12,7 +12,15 @@ from hidamari.inference.likelihoods import (
     Poisson,
     StudentT,
 )
-from hidamari.inference.readout import LoadingPrior, canonical_order, log_prior, update_prior, update_readout
+from hidamari.inference.readout import (
+    LoadingPrior,
+    canonical_order,
+    log_prior,
+    newton_step,
+    slopes,
+    update_prior,
+    update_readout,
+)
 from hidamari.inference.sites import Readout, expected_sites
 
 DT = 0.05
@@ -70,6 +78,30 @@ def test_newton_reaches_the_optimum(rng, likelihood):
         vector = np.append(found.loadings[n], found.bias[n])
         assert negative(vector)[0] <= best.fun + 1e-12 * abs(best.fun)
         np.testing.assert_allclose(vector, best.x, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", [pytest.param(v, id=v.name) for v in [*CONCAVE, StudentT(3.0, 0.5)]])
+def test_slopes_of_every_unit(rng, likelihood):
+    y, mean, cov = problem(rng, likelihood)
+    readout = Readout(0.5 * rng.normal(size=(3, 2)), rng.normal(size=3))
+    flat = LoadingPrior(np.zeros(2), 0.0, 0.0)
+    found = slopes(readout, likelihood, y, mean, cov, DT)
+    np.testing.assert_allclose(found.value, objective(readout, flat, likelihood, y, mean, cov), rtol=1e-12)
+    for n in range(3):
+        one = Readout(readout.loadings[[n]], readout.bias[[n]])
+        expected = slope(one, flat, likelihood, y[:, [n]], mean, cov)
+        np.testing.assert_allclose(found.first[n], expected, rtol=1e-10, atol=1e-10)
+    assert np.linalg.eigvalsh(found.curvature).min() > 0
+
+
+@pytest.mark.parametrize("free", [(True, True), (True, False), (False, True)])
+def test_one_newton_step_is_the_first_of_many(rng, free):
+    y, mean, cov = problem(rng, Gaussian(0.4))
+    start = Readout(0.1 * rng.normal(size=(3, 2)), rng.normal(size=3))
+    one = newton_step(start, PRIOR, slopes(start, Gaussian(0.4), y, mean, cov, DT), free)
+    many = update_readout(start, PRIOR, Gaussian(0.4), y, mean, cov, DT, free=free)
+    np.testing.assert_allclose(one.loadings, many.loadings, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(one.bias, many.bias, rtol=0, atol=1e-12)
 
 
 def test_gaussian_read_out_is_solved_in_one_step(rng):

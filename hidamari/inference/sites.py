@@ -70,8 +70,14 @@ def map_slabs(
     cores = n_threads or os.cpu_count() or 1
     if cores == 1 or len(parts) == 1 or n_rows * n_units < _THREADS_ABOVE:
         return [work(rows) for rows in parts]
+    errors = np.geterr()  # which a thread does not inherit
+
+    def guarded(rows: slice) -> Result:
+        with np.errstate(**errors):
+            return work(rows)
+
     with ThreadPoolExecutor(min(cores, len(parts))) as pool:
-        return list(pool.map(work, parts))
+        return list(pool.map(guarded, parts))
 
 
 @cache
