@@ -353,8 +353,7 @@ class CVHM(Estimator):
                 f"y has {problem.y.shape[1]} units; the fit to go on from has {self.n_features_in_}"
             )
         prior = LoadingPrior(self.relevance_, *map(float, self.bias_prior_))
-        same = self.sites_j_.shape[0] == len(problem.y)
-        sites = Sites(self.sites_j_, self.sites_J_) if same else None
+        sites = Sites(self.sites_j_, self.sites_J_) if len(self.sites_j_) == len(problem.y) else None
         with progress_bar(self.progress, self.max_iter, "CVHM") as on_round:
             model = (self.kernels_, self.likelihood_, settings, self._readout(), prior, sites)
             return refit(problem, *model, rng, on_round)
