@@ -20,7 +20,13 @@ import numpy as np
 from hidamari.inference.extrapolate import extrapolate
 from hidamari.inference.learn import Memory, bounds, improve_kernels, kernel_log_prior, movable
 from hidamari.inference.likelihoods import Likelihood
-from hidamari.inference.posterior import Posterior, condition, infer_sites, site_kl
+from hidamari.inference.posterior import (
+    Posterior,
+    condition,
+    condition_with_slope,
+    infer_sites,
+    site_kl,
+)
 from hidamari.inference.predict import trial_steps
 from hidamari.inference.readout import (
     LoadingPrior,
@@ -38,7 +44,7 @@ from hidamari.inference.whittle import whittle_kernels
 from hidamari.parameters import flatten, unflatten
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import Kernel, bank
-from hidamari.statespace.types import Sites
+from hidamari.statespace.types import Sites, StateSpace
 
 __all__ = ["Fit", "Problem", "Settings", "fit_latents", "refit"]
 
@@ -68,7 +74,7 @@ class Settings(NamedTuple):
     max_iter: int = 200
     tol: float = 1e-5
     learn_kernel: str | None = "evidence"
-    prior_strength: float = 1.0
+    prior_strength: float = 20.0
     fixed: tuple[str, ...] = ()
     n_threads: int | None = None
 
@@ -96,11 +102,12 @@ class _Model(NamedTuple):
 
 
 class _State(NamedTuple):
-    """A model, its posterior, the slopes of the read-out, and the objective there."""
+    """A model, its posterior, the slopes of read-out and evidence, and the objective there."""
 
     model: _Model
     posterior: Posterior
     slopes: Slopes
+    slope: StateSpace | None  # of the evidence by the chains' matrices, where kernels follow it
     objective: float
 
 
@@ -120,6 +127,7 @@ class _Rules(NamedTuple):
     free: tuple[bool, bool]  # whether loadings and bias move
     learnable: bool  # whether the likelihood's own parameters move
     constant: float  # of log p(y | eta), as long as they do not
+    climbing: bool  # whether kernels follow the slope of the evidence
 
 
 def fit_latents(
@@ -247,8 +255,11 @@ def _rules(problem: Problem, kernels: list[Kernel], likelihood: Likelihood, sett
     own = type(likelihood).fit_parameters is not Likelihood.fit_parameters
     learnable = own and "likelihood" not in settings.fixed
     gaps = np.array([problem.bin_s])
+    climbing = bool(names) and settings.learn_kernel == "evidence"
     constant = float(np.sum(likelihood.log_base(problem.y)))
-    return _Rules(problem, settings, problem.step, gaps, names, limits, centre, free, learnable, constant)
+    return _Rules(
+        problem, settings, problem.step, gaps, names, limits, centre, free, learnable, constant, climbing
+    )
 
 
 def _objective(rules: _Rules, model: _Model, elbo: float) -> float:
@@ -269,13 +280,17 @@ def _step(rules: _Rules, model: _Model, q: Posterior) -> _State:
             model.readout, model.likelihood, y, q.mean, q.cov, bin_s, n_threads=threads
         ).sites
         if not (np.isfinite(sites.J).all() and np.isfinite(sites.j).all()):
-            return _State(model, q, _NOWHERE, -np.inf)
-        mean, cov, log_evidence = condition(bank(model.kernels, rules.gaps, rules.step), sites, threads)
+            return _State(model, q, _NOWHERE, None, -np.inf)
+        ss = bank(model.kernels, rules.gaps, rules.step)
+        if rules.climbing:
+            mean, cov, log_evidence, slope = condition_with_slope(ss, sites, threads)
+        else:
+            (mean, cov, log_evidence), slope = condition(ss, sites, threads), None
         at = slopes(model.readout, model.likelihood, y, mean, cov, bin_s, threads)
         elbo = float(at.value.sum()) - site_kl(sites, mean, cov, log_evidence)
         value = _objective(rules, model, elbo)
     posterior = Posterior(sites, mean, cov, sites, elbo, (elbo,), False)
-    return _State(model, posterior, at, value if np.isfinite(value) else -np.inf)
+    return _State(model, posterior, at, slope, value if np.isfinite(value) else -np.inf)
 
 
 def _settle(rules: _Rules, model: _Model, sites: Sites | None, sweeps: int) -> _State:
@@ -285,7 +300,8 @@ def _settle(rules: _Rules, model: _Model, sites: Sites | None, sweeps: int) -> _
     ss = bank(kernels, rules.gaps, rules.step)
     posterior = infer_sites(ss, y, readout, likelihood, bin_s, sites, sweeps, 1e-7, threads)
     at = slopes(readout, likelihood, y, posterior.mean, posterior.cov, bin_s, threads)
-    return _State(model, posterior, at, _objective(rules, model, posterior.elbo))
+    slope = condition_with_slope(ss, posterior.sites, threads)[3] if rules.climbing else None
+    return _State(model, posterior, at, slope, _objective(rules, model, posterior.elbo))
 
 
 def _careful_step(rules: _Rules, state: _State) -> _State:
@@ -320,12 +336,11 @@ def _propose_kernels(
         or (rules.settings.learn_kernel == "whittle" and n > _WHITTLE_ROUNDS)
     ):
         return kernels, memory
-    if rules.settings.learn_kernel == "evidence":
+    if rules.climbing:
+        if state.slope is None:
+            return kernels, memory
         grid = (rules.gaps, rules.step)
-        sites = state.posterior.sites
-        return improve_kernels(
-            kernels, rules.names, *grid, sites, rules.limits, rules.centre, memory, threads
-        )
+        return improve_kernels(kernels, rules.names, *grid, state.slope, rules.limits, rules.centre, memory)
     draws = kalman.sample(
         bank(kernels, rules.gaps, rules.step), state.posterior.sites, 2, rng, n_threads=threads
     )

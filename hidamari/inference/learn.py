@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from hidamari.parameters import flatten, unflatten
-from hidamari.statespace import kalman
-from hidamari.statespace.kernels import Kernel, bank
-from hidamari.statespace.types import Sites
+from hidamari.statespace.kernels import Kernel
+from hidamari.statespace.types import StateSpace
 
 __all__ = ["Memory", "bounds", "improve_kernels", "kernel_log_prior", "movable"]
 
@@ -71,17 +70,15 @@ def improve_kernels(
     names: Sequence[str],
     gaps: np.ndarray,
     step: np.ndarray,
-    sites: Sites,
+    slope: StateSpace,
     limits: Sequence[tuple[float, float]],
     centre: np.ndarray,
     memory: Memory | None = None,
-    n_threads: int | None = None,
 ) -> tuple[list[Kernel], Memory]:
     """One quasi-Newton step on log Z(theta; sites) plus the log prior of theta.
 
     The latents are nearly independent given their sites, so the curvature is kept as a diagonal: at first the
-    number of correlation times or cycles the data span, then the secant between steps. One pass of the
-    adjoint smoother a step.
+    number of correlation times or cycles the data span, then the secant between steps.
 
     Parameters
     ----------
@@ -91,8 +88,8 @@ def improve_kernels(
         Which hyperparameters move, as from :func:`movable`.
     gaps, step : ndarray
         The distinct steps and which one leads to each row, as from ``kernels.steps``.
-    sites : Sites
-        Held fixed.
+    slope : StateSpace
+        Derivatives of log Z by the chains' matrices at ``kernels``, the sites held fixed.
     limits, centre : sequence
         Bounds of the logarithms, and the centre of their prior.
     memory : Memory, optional
@@ -105,11 +102,9 @@ def improve_kernels(
     """
     kernels, names = list(kernels), list(names)
     lower, upper = np.transpose(limits)
-    vector = np.clip(flatten(kernels, names)[0], lower, upper)
-    current = unflatten(kernels, vector, names)
-    _, slope = kalman.evidence_gradient(bank(current, gaps, step), sites, n_threads=n_threads)
+    vector = flatten(kernels, names)[0]
     gap = (vector - centre) / LOG_SPREAD
-    gradient = np.array([_along(current, name, gaps, slope) for name in names]) - gap / LOG_SPREAD
+    gradient = np.array([_along(kernels, name, gaps, slope) for name in names]) - gap / LOG_SPREAD
     if memory is None:
         span = float(gaps[step[step >= 0]].sum())
         sign = np.array([1.0 if name.endswith("frequency") else -1.0 for name in names])

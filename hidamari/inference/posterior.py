@@ -15,7 +15,7 @@ from hidamari.inference.sites import Readout, expected_sites
 from hidamari.statespace import kalman
 from hidamari.statespace.types import Sites, StateSpace
 
-__all__ = ["Posterior", "condition", "empty_sites", "infer_sites", "site_kl"]
+__all__ = ["Posterior", "condition", "condition_with_slope", "empty_sites", "infer_sites", "site_kl"]
 
 _PLAIN_BELOW = 1e7  # plain covariances keep nine digits up to here, more than a variational posterior has
 _SMALLEST_STEP = 2.0**-40  # a step this small that still lowers the ELBO can only be rounding
@@ -53,6 +53,19 @@ def condition(
     form = "covariance" if kalman.precision_ratio(ss, sites.J) < _PLAIN_BELOW else "square_root"
     (mean, cov), log_evidence = kalman.infer(ss, sites, form=form, n_threads=n_threads)
     return mean, cov, log_evidence
+
+
+def condition_with_slope(
+    ss: StateSpace, sites: Sites, n_threads: int | None = None
+) -> tuple[np.ndarray, np.ndarray, float, StateSpace | None]:
+    """As :func:`condition`, with the derivatives of the log evidence by the chains' matrices.
+
+    They come from the same pass, in the plain form; where sites are too precise for it there are none.
+    """
+    if kalman.precision_ratio(ss, sites.J) >= _PLAIN_BELOW:
+        return *condition(ss, sites, n_threads), None
+    (mean, cov), log_evidence, slope = kalman.evidence_gradient(ss, sites, n_threads=n_threads)
+    return mean, cov, log_evidence, slope
 
 
 def infer_sites(

@@ -152,7 +152,7 @@ def _level(y: np.ndarray, likelihood: Likelihood, exposure: float) -> tuple[np.n
     n, total = seen.sum(0), np.where(seen, y, 0.0).sum(0)
     if not likelihood.real:
         # half an event more than was seen, so that silent units have a logarithm
-        return likelihood.link((total + 0.5) / (n + 1.0), exposure), 1.0
+        return likelihood.link((total + 0.5) / (n + 1.0), exposure), 0.5
     mean = np.where(n > 0, total / np.maximum(n, 1), total.sum() / max(int(n.sum()), 1))
     square = float((np.where(seen, y, 0.0) ** 2).sum()) / max(int(n.sum()), 1)
     return mean, float(np.sqrt(spread_within(y) or square or 1.0))

@@ -63,8 +63,8 @@ class CVHM(Estimator):
         How hyperparameters are learnt: evidence of the sites (default), Whittle's likelihood of posterior
         draws (a few rounds), or not at all.
     prior_strength : float
-        How firmly the learnt precision of each latent's loadings is held near 1, in multiples of the number
-        of units.
+        How firmly the learnt spread of each latent's loadings is held near 0.5 in log rate (near the data's
+        own spread for real-valued data), in multiples of the number of units.
     max_iter : int
         Rounds of learning at most.
     tol : float
@@ -126,7 +126,7 @@ class CVHM(Estimator):
         bin_s: float | None = None,
         *,
         learn_kernel: str | None = "evidence",
-        prior_strength: float = 1.0,
+        prior_strength: float = 20.0,
         max_iter: int = 200,
         tol: float = 1e-5,
         n_init: int = 1,

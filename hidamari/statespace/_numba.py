@@ -19,7 +19,7 @@ from numba import njit
 
 __all__ = ["draw_prior", "factor", "filter_joint", "gradient_joint", "means_joint", "smooth_joint"]
 
-_options = {"cache": True, "nogil": True, "error_model": "numpy"}
+_options = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
 
 
 @njit(**_options)
@@ -439,8 +439,8 @@ def smooth_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm):
 
 
 @njit(**_options)
-def gradient_joint(A, Q, step, H, m0, P0, j, J, block, dA, dQ, dm, dP):
-    """Log evidence, and its derivatives by A, Q, m and P, added into the last four arrays.
+def gradient_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm, dA, dQ, dm, dP):
+    """Smoothed moments and log normalisers, and derivatives by A, Q, m and P added into the last four.
 
     r and N are the exact adjoint of the filter: before row t is seen, d log Z / d m = r and
     d log Z / d P = (r r' - N) / 2 =: Y for the predicted moments m = A m_f and P = A P_f A' + Q.
@@ -462,9 +462,6 @@ def gradient_joint(A, Q, step, H, m0, P0, j, J, block, dA, dQ, dm, dP):
     X = np.empty((size, K, K))
     W = np.empty((size, K, K))
     v = np.empty((size, K))
-    mean = np.empty((T, K))
-    cov = np.empty((T, K, K))
-    log_norm = np.empty(T)
     for n in range(n_blocks - 1):
         kept_m[n] = m
         kept_P[n] = P
@@ -513,7 +510,6 @@ def gradient_joint(A, Q, step, H, m0, P0, j, J, block, dA, dQ, dm, dP):
                                 g += past_P[o, b, q] * u[q]
                                 w += past_P[o, b, q] * XX[a, q]
                             dA[s, c, i, l] += r[a] * g - w
-    return log_norm.sum()
 
 
 @njit(**_options)

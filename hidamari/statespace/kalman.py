@@ -137,16 +137,17 @@ def evidence(
 
 def evidence_gradient(
     ss: StateSpace, sites: Sites | Readings, *, n_threads: int | None = None
-) -> tuple[float, StateSpace]:
-    """Log evidence and its derivatives by A, Q, m and P, for the price of a smoother.
+) -> tuple[Smoothed, float, StateSpace]:
+    """Smoothed moments, log evidence, and its derivatives by A, Q, m and P, for the price of a smoother.
 
     The (r, N) of the backward pass are the exact adjoint of the filter: d log Z/dP = (r r' - N)/2 and
     d log Z/dm = r at every row. Plain covariance form.
 
     Returns
     -------
-    tuple of float and StateSpace
-        The value, and a StateSpace whose A, Q, m, P hold the derivatives (step and H as given).
+    tuple of Smoothed, float and StateSpace
+        Moments of f with dense covariances (T, K, K), the log evidence, and a StateSpace whose A, Q, m, P
+        hold its derivatives (step and H as given).
     """
     from hidamari.statespace import _numba
 
@@ -154,17 +155,19 @@ def evidence_gradient(
     J = _dense(sites.J)
     ranges = _ranges(ss, n_threads, J.shape[1])
 
-    def work(t0: int, t1: int):
-        grads = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
-        value = _numba.gradient_joint(
-            ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, sites.j[t0:t1], J[t0:t1], _block(ss, J.shape[1]), *grads
-        )
-        return value, grads
+    T, K = sites.j.shape
+    mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
 
-    parts = _map(work, ranges)
-    value = sum(p[0] for p in parts) + float(np.sum(constant))
-    dA, dQ, dm, dP = (sum((p[1][i] for p in parts[1:]), parts[0][1][i]) for i in range(4))
-    return value, StateSpace(dA, dQ, ss.step, ss.H, dm, dP)
+    def work(t0: int, t1: int) -> tuple[np.ndarray, ...]:
+        model = (ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, sites.j[t0:t1], J[t0:t1])
+        out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
+        slope = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
+        _numba.gradient_joint(*model, _block(ss, K), *out, *slope)
+        return slope
+
+    dA, dQ, dm, dP = (np.sum(parts, axis=0) for parts in zip(*_map(work, ranges)))
+    value = float(np.sum(log_norm + constant))
+    return Smoothed(mean, cov), value, StateSpace(dA, dQ, ss.step, ss.H, dm, dP)
 
 
 def sample(
