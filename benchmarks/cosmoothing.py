@@ -34,9 +34,9 @@ METHODS = {
     "mean": baselines.mean_rate,
     "population_rate": baselines.population_rate,
     "smooth_pca_glm": baselines.smooth_pca_glm,
-    **{f"fa{k}": partial(baselines.factor_analysis, n_latents=k) for k in (2, 4, 8)},
+    **{f"fa{k}": partial(baselines.factor_analysis, n_latents=k) for k in (4, 8, 12)},
     **{f"gpfa{k}": partial(baselines.gpfa, n_latents=k) for k in (2, 4, 6, 8)},
-    **{f"cvhm{k}": partial(baselines.cvhm, n_latents=k) for k in (2, 4, 8)},
+    **{f"cvhm{k}": partial(baselines.cvhm, n_latents=k) for k in (4, 8, 12)},
 }
 QUICK = ("mean", "population_rate", "fa4", "cvhm4")
 

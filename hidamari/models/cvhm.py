@@ -53,7 +53,7 @@ class CVHM(Estimator):
         Number of latent trajectories; by default 12, or the number of units if that is less.
     kernel : Kernel or list of Kernel, optional
         One for all latents or one each; where learning starts. By default ``Matern(order=1)`` with
-        lengthscales from a bin to a time scale read off the data.
+        lengthscales from two bins to a time scale read off the data.
     likelihood : str or likelihood
         ``"poisson"`` (default), ``"negative_binomial"``, ``"bernoulli"``, ``"gaussian"``, ``"student_t"``, or
         an instance such as ``hd.Binomial(n=10)``.
@@ -336,7 +336,7 @@ class CVHM(Estimator):
         z, seen = working_scale(problem.y, likelihood)
         width = smoothing_width(z, seen, problem.lengths)
         K = min(_LATENTS, N) if self.n_latents is None else self.n_latents
-        kernels = start_kernels(self.kernel, K, fixed, 4.0 * width * problem.bin_s, problem.bin_s)
+        kernels = start_kernels(self.kernel, K, fixed, np.array([4.0 * width, 2.0]) * problem.bin_s)
         given = given_readout(fixed, N, len(kernels))
         fits = []
         for n in range(self.n_init):
