@@ -11,7 +11,7 @@ unit is halved until its F rises, so a unit never gets worse; silent and constan
 the priors. All sums are two matrix products a slab of rows.
 
 Prior: c_nl ~ N(0, 1/a_l), with a_l ~ Gamma so that one latent counts as ``strength`` N units of loading u
-(see :func:`update_prior`); b_n ~ N(b_0, 1/a_b) with b_0 and a_b learnt. u is 1/2 for log rates and logits,
+(see :func:`update_prior`); b_n ~ N(b_0, 1/a_b) with b_0 and a_b learnt. u is 0.35 for log rates and logits,
 and the deviation of the data where eta is in their units, so that those do not matter. Plain maximum
 likelihood over-fits sparse recordings and extrapolates bursts; free relevances without the Gamma prior prune
 latents that do predict held-out units.

@@ -11,6 +11,7 @@ from hidamari.statespace.types import Sites
 
 __all__ = ["Start", "smoothing_width", "start_fit", "working_scale"]
 
+_LOADING = 0.35  # expected change of a log rate or logit by one deviation of a latent
 WIDTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)  # bins
 
 
@@ -152,7 +153,7 @@ def _level(y: np.ndarray, likelihood: Likelihood, exposure: float) -> tuple[np.n
     n, total = seen.sum(0), np.where(seen, y, 0.0).sum(0)
     if not likelihood.real:
         # half an event more than was seen, so that silent units have a logarithm
-        return likelihood.link((total + 0.5) / (n + 1.0), exposure), 0.5
+        return likelihood.link((total + 0.5) / (n + 1.0), exposure), _LOADING
     mean = np.where(n > 0, total / np.maximum(n, 1), total.sum() / max(int(n.sum()), 1))
     square = float((np.where(seen, y, 0.0) ** 2).sum()) / max(int(n.sum()), 1)
     return mean, float(np.sqrt(spread_within(y) or square or 1.0))

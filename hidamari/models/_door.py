@@ -65,11 +65,11 @@ def fixed_mapping(fixed: Mapping[str, Any] | Iterable[str] | None) -> dict[str, 
 def start_kernels(kernel: Any, n_latents: int, fixed: Mapping[str, Any], scales: np.ndarray) -> list[Kernel]:
     """One kernel a latent, with the values that ``fixed`` gives put in.
 
-    By default lengthscales fall from the first of ``scales`` to the second: started alike they tend to stay alike, and
-    a fit with spread starts ends higher.
+    By default lengthscales fall from the first of ``scales`` to the second: started alike they tend to stay
+    alike, and a fit with spread starts ends higher.
     """
     if kernel is None:
-        scales = np.geomspace(*scales, n_latents) if n_latents > 1 else scales[:1]
+        scales = np.geomspace(scales[0], scales[1], n_latents) if n_latents > 1 else scales[:1]
         kernels: list[Kernel] = [Matern(1, float(scale)) for scale in scales]
     elif isinstance(kernel, Kernel):
         kernels = [kernel] * n_latents

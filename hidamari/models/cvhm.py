@@ -63,7 +63,7 @@ class CVHM(Estimator):
         How hyperparameters are learnt: evidence of the sites (default), Whittle's likelihood of posterior
         draws (a few rounds), or not at all.
     prior_strength : float
-        How firmly the learnt spread of each latent's loadings is held near 0.5 in log rate (near the data's
+        How firmly the learnt spread of each latent's loadings is held near 0.35 in log rate (near the data's
         own spread for real-valued data), in multiples of the number of units.
     max_iter : int
         Rounds of learning at most.

@@ -92,7 +92,7 @@ def filter_chain(A, Q, step, h, m0, P0, j, J, mean, var, log_norm):
 
 @njit(**_options)
 def smooth_chain(A, Q, step, h, m0, P0, j, J, block, mean, var, log_norm):
-    """Smoothed moments of f and log normalisers of all rows, into the last three arrays; d + 2 numbers a row."""
+    """Smoothed moments of f and log normalisers, into the last three arrays; keeps d + 2 numbers a row."""
     d = len(h)
     T = len(step)
     n_blocks = max((T + block - 1) // block, 1)
@@ -143,7 +143,7 @@ def smooth_chain(A, Q, step, h, m0, P0, j, J, block, mean, var, log_norm):
                 continue
             Jt = J[t]
             a = v[o] - Jt * a
-            E = W[o] + Jt * Jt * E
+            E = W[o] + Jt * (Jt * E)  # J squared may leave the range of the format
             for i in range(d):
                 u[i] += h[i] * a
                 for l in range(i + 1):

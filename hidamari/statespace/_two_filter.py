@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
-from hidamari.statespace._numba import _forward, factor
+from hidamari.statespace._draws import factor
+from hidamari.statespace._numba import forward
 from hidamari.statespace.types import Sites, StateSpace
 
 __all__ = ["bidirectional", "reverse_signs", "rts"]
@@ -179,9 +180,9 @@ def reverse_signs(ss: StateSpace) -> np.ndarray:
         backward = [np.linalg.solve(P, a[c] @ P).T for a in ss.A]
         for i in range(1, d):
             # the sign of state i follows from whichever earlier state it is coupled to most strongly
-            votes = sum(
-                (b[i, :i] * a[c, i, :i] + b[:i, i] * a[c, :i, i]) * signs[c, :i] for a, b in zip(ss.A, backward)
-            )
+            pairs = [(a[c], b) for a, b in zip(ss.A, backward)]
+            together = [b[i, :i] * a[i, :i] + b[:i, i] * a[:i, i] for a, b in pairs]
+            votes = np.sum(together, axis=0) * signs[c, :i]
             strongest = np.argmax(np.abs(votes))
             signs[c, i] = -1.0 if votes[strongest] < 0 else 1.0
         flip = signs[c][:, None] * signs[c]
@@ -238,6 +239,7 @@ def _filtered_states(ss: StateSpace, sites: Sites) -> tuple[np.ndarray, np.ndarr
     mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
     scratch = [np.empty((T, *shape)) for shape in ((K, D), (K, K), (K, D), (K,), (K, K))]
     model = (ss.A, ss.Q, ss.step, ss.H, ss.m, ss.P, sites.j, sites.J)
-    _forward(*model, 0, T, m, P, mean, cov, log_norm, *scratch, True, past_m, past_P, True)
+    kept = (*scratch, True, past_m, past_P, True)
+    forward(*model, 0, T, m, P, mean, cov, log_norm, *kept)  # pyright: ignore[reportCallIssue]
     past_m[T], past_P[T] = m, P
     return past_m[1:], past_P[1:]

@@ -23,7 +23,9 @@ _BLOCK_BYTES = 32 * 2**20  # what one thread may keep of a forward pass before i
 _THREAD_WORK = 400_000  # rows times D^2: below about a millisecond a thread costs more than it saves
 
 
-def filter(ss: StateSpace, sites: Sites | Readings, *, form: str = "auto", n_threads: int | None = None) -> Filtered:
+def filter(
+    ss: StateSpace, sites: Sites | Readings, *, form: str = "auto", n_threads: int | None = None
+) -> Filtered:
     """Moments of f given the rows so far, p(f_t | sites_1..t), and the log normalisers.
 
     ``log_norm[t]`` is the increment of log of the integral of prior times sites; for readings, the log
@@ -100,7 +102,9 @@ def smooth(
 
     ss, sites, _ = _check(ss, sites, form)
     if isinstance(sites, Readings):
-        raise ValueError(f"method={method!r} takes finite sites; exact readings (R = 0) need method='covariance'")
+        raise ValueError(
+            f"method={method!r} takes finite sites; exact readings (R = 0) need method='covariance'"
+        )
     diagonal = sites.J.ndim == 2
     dense = Sites(sites.j, _dense(sites.J))
     smoother = _two_filter.bidirectional if method == "bidirectional" else _two_filter.rts
@@ -149,9 +153,9 @@ def evidence_gradient(
         Moments of f with dense covariances (T, K, K), the log evidence, and a StateSpace whose A, Q, m, P
         hold its derivatives (step and H as given).
     """
-    from hidamari.statespace import _numba
+    from hidamari.statespace import _adjoint
 
-    ss, sites, constant = _check(ss, sites, "covariance")
+    ss, sites, constant = _finite(*_check(ss, sites, "covariance"))
     J = _dense(sites.J)
     ranges = _ranges(ss, n_threads, J.shape[1])
 
@@ -162,7 +166,7 @@ def evidence_gradient(
         model = (ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, sites.j[t0:t1], J[t0:t1])
         out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
         slope = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
-        _numba.gradient_joint(*model, _block(ss, K), *out, *slope)
+        _adjoint.gradient_joint(*model, _block(ss, K), *out, *slope)
         return slope
 
     dA, dQ, dm, dP = (np.sum(parts, axis=0) for parts in zip(*_map(work, ranges)))
@@ -187,29 +191,29 @@ def sample(
     rng : numpy.random.Generator
         Source of randomness.
     """
-    from hidamari.statespace import _numba
+    from hidamari.statespace import _draws
 
-    ss, sites, _ = _check(ss, sites, "covariance")
+    ss, sites, _ = _finite(*_check(ss, sites, "covariance"))
     J = _dense(sites.J)
     T, K = sites.j.shape
     S, C, d, _ = ss.A.shape
     G, L = np.zeros_like(ss.Q), np.zeros_like(ss.P)
     for c in range(C):
-        _numba.factor(ss.P[c], L[c])
+        _draws.factor(ss.P[c], L[c])
         for s in range(S):
-            _numba.factor(ss.Q[s, c], G[s, c])
+            _draws.factor(ss.Q[s, c], G[s, c])
     prior = np.empty((n, T, K))
-    _numba.draw_prior(ss.A, G, ss.step, ss.H, ss.m, L, rng.standard_normal((n, T, C * d)), prior)
+    _draws.draw_prior(ss.A, G, ss.step, ss.H, ss.m, L, rng.standard_normal((n, T, C * d)), prior)
     root = np.zeros_like(J)
     for t in range(T):
-        _numba.factor(J[t], root[t])
+        _draws.factor(J[t], root[t])
     noise = np.einsum("tab,ntb->nta", root, rng.standard_normal((n, T, K)))
     rhs = np.ascontiguousarray(sites.j - np.einsum("tab,ntb->nta", J, prior) - noise)
 
     def work(t0: int, t1: int) -> np.ndarray:
         out = np.empty((n, t1 - t0, K))
         part = np.ascontiguousarray(rhs[:, t0:t1])
-        _numba.means_joint(ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, J[t0:t1], part, out)
+        _draws.means_joint(ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, J[t0:t1], part, out)
         return out
 
     return prior + np.concatenate(_map(work, _ranges(ss, n_threads, K)), axis=1)
@@ -259,6 +263,13 @@ def _check(ss: StateSpace, sites: Sites | Readings, form: str):
     return ss, Sites(y * J, J), constant
 
 
+def _finite(ss: StateSpace, sites: Sites | Readings, constant):
+    """The same, where exact readings have no place."""
+    if isinstance(sites, Readings):
+        raise ValueError("exact readings (R = 0) have no finite sites: filter, smooth and infer take them")
+    return ss, sites, constant
+
+
 def precision_ratio(ss: StateSpace, J: np.ndarray) -> float:
     """The largest site precision times prior variance of a read-out."""
     prior = np.einsum("cai,cij,caj->ca", ss.H, ss.P, ss.H).ravel()
@@ -275,10 +286,9 @@ def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | No
     """Pick the form and the loop, run it over ranges of trials, put the pieces together."""
     from hidamari.statespace import _chains, _numba
 
-    square_root = isinstance(sites, Readings) or form.startswith("square_root")
-    if isinstance(sites, Sites) and form == "auto":
-        square_root = precision_ratio(ss, sites.J) > SQUARE_ROOT_ABOVE
-    if square_root:
+    if isinstance(sites, Readings) or form.startswith("square_root"):
+        return _run_square_root(ss, sites, form, n_threads, smoothing)
+    if form == "auto" and precision_ratio(ss, sites.J) > SQUARE_ROOT_ABOVE:
         return _run_square_root(ss, sites, form, n_threads, smoothing)
     T, K = sites.j.shape
     C, k, _ = ss.H.shape
@@ -316,7 +326,9 @@ def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | No
     return np.ascontiguousarray(means.T), np.ascontiguousarray(variances.T), norms.sum(0)
 
 
-def _run_square_root(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool):
+def _run_square_root(
+    ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool
+):
     """The same in square-root covariance form, which also takes exact readings."""
     from hidamari.statespace import _square_root
 
@@ -349,7 +361,9 @@ def _ranges(ss: StateSpace, n_threads: int | None, K: int) -> list[tuple[int, in
     if n_threads is not None and n_threads < 1:
         raise ValueError(f"n_threads must be at least 1, found {n_threads}")
     work = T * (C * d) ** 2 if K > 1 else T * C * d * d
-    n = n_threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    n = n_threads or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if n == 1 or (n_threads is None and work < _THREAD_WORK):
         return [(0, T)]
     starts = np.flatnonzero(ss.step < 0)
