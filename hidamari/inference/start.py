@@ -48,7 +48,9 @@ def _smooth(z: np.ndarray, seen: np.ndarray, lengths: np.ndarray, width: float, 
     lags = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
     centre = 0.0 if own else 1.0 / lags.sum()
     out = np.empty_like(z)
-    weight = seen.astype(float)
+    # rows seen or missed as a whole, the usual case, need one column of weights
+    whole = (seen == seen[:, :1]).all()
+    weight = (seen[:, :1] if whole else seen).astype(float)
     start = 0
     for length in lengths:
         rows = slice(start, start + length)
@@ -70,6 +72,8 @@ def smoothing_width(z: np.ndarray, seen: np.ndarray, lengths: np.ndarray) -> flo
         error = float(((z - _smooth(z, seen, lengths, width, own=False))[seen] ** 2).sum())
         if error < best_error * (1 - 1e-9):
             best, best_error = width, error
+        elif width >= 8 * best:  # three doublings without a gain: the error is long past its valley
+            break
     return best
 
 
