@@ -33,6 +33,8 @@ format: .venv/installed
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/cosmoothing.py
+	$(BIN)/python benchmarks/calibration.py
+	$(BIN)/python benchmarks/cost.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist results
