@@ -28,9 +28,9 @@ def gradient_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm, dA, 
     kept_P = np.zeros((n_blocks, D, D))
     past_m = np.empty((size, D))
     past_P = np.empty((size, D, D))
-    HP = np.empty((size, K, D))
+    HP = np.empty((1, K, D))
     HPf = np.empty((size, K, D))
-    X = np.empty((size, K, K))
+    X = np.empty((1, K, K))
     W = np.empty((size, K, K))
     v = np.empty((size, K))
     for n in range(n_blocks - 1):

@@ -57,7 +57,9 @@ def forward(
         else:
             predict(A[step[t]], Q[step[t]], m, P, x, XX)
         o = t - t0 if store else 0
-        hp, inv, hpf, vt, w = HP[o], X[o], HPf[o], v[o], W[o]
+        # H P and X are asked for by draws alone: elsewhere they have one place
+        both = min(o, len(HP) - 1)
+        hp, inv, hpf, vt, w = HP[both], X[both], HPf[o], v[o], W[o]
         read_out(H, P, hp, S)
         for a in range(K):
             for b in range(K):
@@ -263,9 +265,9 @@ def smooth_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm):
     P = np.zeros((D, D))
     kept_m = np.zeros((n_blocks, D))
     kept_P = np.zeros((n_blocks, D, D))
-    HP = np.empty((size, K, D))
+    HP = np.empty((1, K, D))
     HPf = np.empty((size, K, D))
-    X = np.empty((size, K, K))
+    X = np.empty((1, K, K))
     W = np.empty((size, K, K))
     v = np.empty((size, K))
     for n in range(n_blocks):

@@ -19,7 +19,7 @@ __all__ = ["evidence", "evidence_gradient", "filter", "infer", "precision_ratio"
 SQUARE_ROOT_ABOVE = 1e4  # plain covariances lose about log10 of this ratio in digits (tests/test_extremes.py)
 METHODS = ("covariance", "bidirectional", "rts")
 FORMS = ("auto", "covariance", "square_root", "square_root_float32")
-_BLOCK_BYTES = 32 * 2**20  # what one thread may keep of a forward pass before it starts to check-point
+_BLOCK_BYTES = 64 * 2**20  # what one thread may keep of a forward pass before it starts to check-point
 _THREAD_WORK = 400_000  # rows times D^2: below about a millisecond a thread costs more than it saves
 
 
@@ -350,7 +350,7 @@ def _run_square_root(
 def _block(ss: StateSpace, K: int) -> int:
     """Rows between check-points, such that what a block keeps stays within ``_BLOCK_BYTES``."""
     C, _, d = ss.H.shape
-    row = 8 * (2 * K * C * d + 2 * K * K + K + C * d * C * d) if K > 1 else 8 * (d + 2)
+    row = 8 * (K * C * d + K * K + K + C * d * C * d) if K > 1 else 8 * (d + 2)
     return max(1024, _BLOCK_BYTES // row)
 
 
