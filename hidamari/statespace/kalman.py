@@ -19,7 +19,7 @@ __all__ = ["evidence", "evidence_gradient", "filter", "infer", "precision_ratio"
 SQUARE_ROOT_ABOVE = 1e4  # plain covariances lose about log10 of this ratio in digits (tests/test_extremes.py)
 METHODS = ("covariance", "bidirectional", "rts")
 FORMS = ("auto", "covariance", "square_root", "square_root_float32")
-_BLOCK_BYTES = 64 * 2**20  # what one thread may keep of a forward pass before it starts to check-point
+_BLOCK_BYTES = 256 * 2**20  # what one thread may keep of a forward pass before it starts to check-point
 _THREAD_WORK = 400_000  # rows times D^2: below about a millisecond a thread costs more than it saves
 
 
@@ -166,7 +166,7 @@ def evidence_gradient(
         model = (ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, sites.j[t0:t1], J[t0:t1])
         out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
         slope = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
-        _adjoint.gradient_joint(*model, _block(ss, K), *out, *slope)
+        _adjoint.gradient_joint(*model, _block(ss, K, states=True), *out, *slope)
         return slope
 
     dA, dQ, dm, dP = (np.sum(parts, axis=0) for parts in zip(*_map(work, ranges)))
@@ -347,10 +347,10 @@ def _run_square_root(
     return tuple(np.concatenate(part).astype(np.float64, copy=False) for part in zip(*parts))
 
 
-def _block(ss: StateSpace, K: int) -> int:
+def _block(ss: StateSpace, K: int, states: bool = False) -> int:
     """Rows between check-points, such that what a block keeps stays within ``_BLOCK_BYTES``."""
     C, _, d = ss.H.shape
-    row = 8 * (K * C * d + K * K + K + C * d * C * d) if K > 1 else 8 * (d + 2)
+    row = 8 * (K * C * d + K * K + K + states * (C * d) ** 2) if K > 1 else 8 * (d + 2)
     return max(1024, _BLOCK_BYTES // row)
 
 
