@@ -24,17 +24,18 @@ import numpy as np
 
 from hidamari import datasets
 
-SETS = {  # name: (recording, bin_s, segment_s, min_spikes, only the run epochs)
-    "aplysia_a": (partial(datasets.load_aplysia, 2), 0.1, 5.0, 20, False),
-    "aplysia_b": (partial(datasets.load_aplysia, 1), 0.1, 5.0, 20, False),
-    "place_cells": (datasets.load_hippocampus, 0.1, 10.0, 100, True),
-    "retina": (datasets.load_retinal_waves, 0.1, 5.0, 100, False),
+SETS = {  # name: (recording, bin_s, segment_s, min_spikes, epoch in seconds or None for all)
+    "aplysia_a": (partial(datasets.load_aplysia, 2), 0.1, 5.0, 20, None),
+    "aplysia_b": (partial(datasets.load_aplysia, 1), 0.1, 5.0, 20, None),
+    "place_cells": (datasets.load_hippocampus, 0.1, 10.0, 100, "run"),
+    "retina": (datasets.load_retinal_waves, 0.1, 5.0, 100, None),
+    "rest": (datasets.load_hippocampus, 0.1, 10.0, 100, (890.0, 1980.0)),  # played no part in any choice
 }
 METHODS = {
     "mean": baselines.mean_rate,
     "population_rate": baselines.population_rate,
     "smooth_pca_glm": baselines.smooth_pca_glm,
-    **{f"fa{k}": partial(baselines.factor_analysis, n_latents=k) for k in (4, 8, 12)},
+    **{f"fa{k}": partial(baselines.factor_analysis, n_latents=k) for k in (2, 4, 8)},
     **{f"gpfa{k}": partial(baselines.gpfa, n_latents=k) for k in (2, 4, 6, 8)},
     **{f"cvhm{k}": partial(baselines.cvhm, n_latents=k) for k in (4, 8, 12)},
 }
@@ -43,9 +44,9 @@ QUICK = ("mean", "population_rate", "fa4", "cvhm4")
 
 def load(name):
     """Segments of one recording, list of (bin, unit) counts, and the width of a bin in seconds."""
-    recording, bin_s, segment_s, min_spikes, running = SETS[name]
+    recording, bin_s, segment_s, min_spikes, epoch = SETS[name]
     recording = recording()
-    epoch = recording.epochs[0] if running else None
+    epoch = recording.epochs[0] if epoch == "run" else epoch
     counts = recording.counts(bin_s, epochs=epoch, min_spikes=min_spikes).values
     length = round(segment_s / bin_s)
     return [counts[a : a + length] for a in range(0, len(counts) - length + 1, length)], bin_s
