@@ -1,4 +1,9 @@
-"""The adjoint of the filter, compiled: derivatives of the evidence from one pass forward and one back."""
+"""The adjoint of the filter, compiled: smoothed moments, and derivatives of the evidence from the same pass.
+
+r and N are the exact adjoint of the filter: before row t is seen, d log Z / d m = r and
+d log Z / d P = (r r' - N) / 2 =: Y for the predicted moments m = A m_f and P = A P_f A' + Q.
+Hence dQ += Y, dA += r m_f' + 2 Y A P_f, each cut to the chain's own block.
+"""
 
 import numpy as np
 from numba import njit
@@ -6,16 +11,49 @@ from numba import njit
 from hidamari.statespace._blocks import options, pull_back
 from hidamari.statespace._numba import backward_row, forward
 
-__all__ = ["gradient_joint"]
+__all__ = ["smooth_joint"]
 
 
 @njit(**options)
-def gradient_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm, dA, dQ, dm, dP):
-    """Smoothed moments and log normalisers, and derivatives by A, Q, m and P added into the last four.
+def _climb_prior(r, N, dm, dP):
+    """Add the derivatives by the prior of a trial's first row."""
+    C, d = dm.shape
+    for c in range(C):
+        for i in range(d):
+            a = c * d + i
+            dm[c, i] += r[a]
+            for l in range(d):
+                dP[c, i, l] += 0.5 * (r[a] * r[c * d + l] - N[a, c * d + l])
 
-    r and N are the exact adjoint of the filter: before row t is seen, d log Z / d m = r and
-    d log Z / d P = (r r' - N) / 2 =: Y for the predicted moments m = A m_f and P = A P_f A' + Q.
-    Hence dQ += Y, dA += r m_f' + 2 Y A P_f, each cut to the chain's own block.
+
+@njit(**options)
+def _climb_step(r, N, u, NA, m, P, dA, dQ):
+    """Add the derivatives by the step into a row from the filtered (m, P) before it; u = A' r, NA = N A."""
+    C, d = dA.shape[0], dA.shape[1]
+    D = C * d
+    for c in range(C):
+        for i in range(d):
+            a = c * d + i
+            for l in range(d):
+                b = c * d + l
+                dQ[c, i, l] += 0.5 * (r[a] * r[b] - N[a, b])
+                # 2 Y A P_f = r (P_f u)' - (N A) P_f
+                g = m[b]
+                w = 0.0
+                for q in range(D):
+                    g += P[b, q] * u[q]
+                    w += P[b, q] * NA[a, q]
+                dA[c, i, l] += r[a] * g - w
+
+
+@njit(**options)
+def smooth_joint(
+    A, Q, step, H, m0, P0, j, J, block, climb, mean, cov, log_norm, dA, dQ, dm, dP
+):  # fmt: skip
+    """Smoothed moments of f and log normalisers of all rows; with ``climb`` the evidence's derivatives too.
+
+    Only the state before every block of rows is kept; a block is filtered once more, with what its backward
+    pass needs, when that pass reaches it. One block does the work once.
     """
     C, k, d = H.shape
     D, K = C * d, C * k
@@ -26,8 +64,9 @@ def gradient_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm, dA, 
     P = np.zeros((D, D))
     kept_m = np.zeros((n_blocks, D))
     kept_P = np.zeros((n_blocks, D, D))
-    past_m = np.empty((size, D))
-    past_P = np.empty((size, D, D))
+    kept = size if climb else 0
+    past_m = np.empty((kept, D))
+    past_P = np.empty((kept, D, D))
     HP = np.empty((1, K, D))
     HPf = np.empty((size, K, D))
     X = np.empty((1, K, K))
@@ -38,31 +77,9 @@ def gradient_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm, dA, 
         kept_P[n] = P
         t0, t1 = n * block, min((n + 1) * block, T)
         forward(
-            A,
-            Q,
-            step,
-            H,
-            m0,
-            P0,
-            j,
-            J,
-            t0,
-            t1,
-            m,
-            P,
-            mean,
-            cov,
-            log_norm,
-            HP,
-            X,
-            HPf,
-            v,
-            W,
-            False,
-            kept_m,
-            kept_P,
-            False,
-        )
+            A, Q, step, H, m0, P0, j, J, t0, t1, m, P, mean, cov, log_norm,
+            HP, X, HPf, v, W, False, past_m, past_P, False,
+        )  # fmt: skip
     kept_m[n_blocks - 1] = m
     kept_P[n_blocks - 1] = P
     u = np.zeros(D)
@@ -78,56 +95,19 @@ def gradient_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm, dA, 
         m[:] = kept_m[n]
         P[:] = kept_P[n]
         forward(
-            A,
-            Q,
-            step,
-            H,
-            m0,
-            P0,
-            j,
-            J,
-            t0,
-            t1,
-            m,
-            P,
-            mean,
-            cov,
-            log_norm,
-            HP,
-            X,
-            HPf,
-            v,
-            W,
-            True,
-            past_m,
-            past_P,
-            True,
-        )
+            A, Q, step, H, m0, P0, j, J, t0, t1, m, P, mean, cov, log_norm,
+            HP, X, HPf, v, W, True, past_m, past_P, climb,
+        )  # fmt: skip
         for t in range(t1 - 1, t0 - 1, -1):
             o = t - t0
             backward_row(H, J[t], HPf[o], v[o], W[o], u, U, r, N, mean[t], cov[t], G, E, JG)
             if t == 0 or step[t] < 0:
-                for c in range(C):
-                    for i in range(d):
-                        a = c * d + i
-                        dm[c, i] += r[a]
-                        for l in range(d):
-                            dP[c, i, l] += 0.5 * (r[a] * r[c * d + l] - N[a, c * d + l])
+                if climb:
+                    _climb_prior(r, N, dm, dP)
                 u[:] = 0.0
                 U[:] = 0.0
             else:
                 s = step[t]
                 pull_back(A[s], r, N, u, U, XX)
-                # XX is now N A, so that 2 Y A P_f = r (P_f u)' - (N A) P_f
-                for c in range(C):
-                    for i in range(d):
-                        a = c * d + i
-                        for l in range(d):
-                            b = c * d + l
-                            dQ[s, c, i, l] += 0.5 * (r[a] * r[b] - N[a, b])
-                            g = past_m[o, b]
-                            w = 0.0
-                            for q in range(D):
-                                g += past_P[o, b, q] * u[q]
-                                w += past_P[o, b, q] * XX[a, q]
-                            dA[s, c, i, l] += r[a] * g - w
+                if climb:
+                    _climb_step(r, N, u, XX, past_m[o], past_P[o], dA[s], dQ[s])

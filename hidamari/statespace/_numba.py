@@ -17,9 +17,9 @@ W = J X, and (u, U) = (A' r, A' N A) carried down from the next row,
 import numpy as np
 from numba import njit
 
-from hidamari.statespace._blocks import invert, options, predict, pull_back, read_out
+from hidamari.statespace._blocks import invert, options, predict, read_out
 
-__all__ = ["backward_row", "filter_joint", "forward", "smooth_joint"]
+__all__ = ["backward_row", "filter_joint", "forward"]
 
 
 @njit(**options)
@@ -247,104 +247,3 @@ def filter_joint(A, Q, step, H, m0, P0, j, J, mean, cov, log_norm):
         none_P,
         False,
     )
-
-
-@njit(**options)
-def smooth_joint(A, Q, step, H, m0, P0, j, J, block, mean, cov, log_norm):
-    """Smoothed moments of f and log normalisers of all rows, into the last three arrays.
-
-    Only the state before every block of rows is kept; a block is filtered once more, with what its
-    backward pass needs, when that pass reaches it. One block does the work once.
-    """
-    C, k, d = H.shape
-    D, K = C * d, C * k
-    T = len(step)
-    n_blocks = max((T + block - 1) // block, 1)
-    size = min(block, T)
-    m = np.zeros(D)
-    P = np.zeros((D, D))
-    kept_m = np.zeros((n_blocks, D))
-    kept_P = np.zeros((n_blocks, D, D))
-    HP = np.empty((1, K, D))
-    HPf = np.empty((size, K, D))
-    X = np.empty((1, K, K))
-    W = np.empty((size, K, K))
-    v = np.empty((size, K))
-    for n in range(n_blocks):
-        kept_m[n] = m
-        kept_P[n] = P
-        t0, t1 = n * block, min((n + 1) * block, T)
-        last = n == n_blocks - 1
-        forward(
-            A,
-            Q,
-            step,
-            H,
-            m0,
-            P0,
-            j,
-            J,
-            t0,
-            t1,
-            m,
-            P,
-            mean,
-            cov,
-            log_norm,
-            HP,
-            X,
-            HPf,
-            v,
-            W,
-            last,
-            kept_m,
-            kept_P,
-            False,
-        )
-    u = np.zeros(D)
-    U = np.zeros((D, D))
-    r = np.zeros(D)
-    N = np.zeros((D, D))
-    XX = np.empty((D, D))
-    G = np.empty((K, max(D, K)))
-    JG = np.empty((K, D))
-    E = np.empty((K, K))
-    for n in range(n_blocks - 1, -1, -1):
-        t0, t1 = n * block, min((n + 1) * block, T)
-        if n < n_blocks - 1:
-            m[:] = kept_m[n]
-            P[:] = kept_P[n]
-            forward(
-                A,
-                Q,
-                step,
-                H,
-                m0,
-                P0,
-                j,
-                J,
-                t0,
-                t1,
-                m,
-                P,
-                mean,
-                cov,
-                log_norm,
-                HP,
-                X,
-                HPf,
-                v,
-                W,
-                True,
-                kept_m,
-                kept_P,
-                False,
-            )
-        for t in range(t1 - 1, t0 - 1, -1):
-            o = t - t0
-            backward_row(H, J[t], HPf[o], v[o], W[o], u, U, r, N, mean[t], cov[t], G, E, JG)
-            if t == 0 or step[t] < 0:
-                u[:] = 0.0
-                U[:] = 0.0
-            else:
-                pull_back(A[step[t]], r, N, u, U, XX)

@@ -166,7 +166,7 @@ def evidence_gradient(
         model = (ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, sites.j[t0:t1], J[t0:t1])
         out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
         slope = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
-        _adjoint.gradient_joint(*model, _block(ss, K, states=True), *out, *slope)
+        _adjoint.smooth_joint(*model, _block(ss, K, states=True), True, *out, *slope)
         return slope
 
     dA, dQ, dm, dP = (np.sum(parts, axis=0) for parts in zip(*_map(work, ranges)))
@@ -284,7 +284,7 @@ def _dense(J: np.ndarray) -> np.ndarray:
 
 def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool):
     """Pick the form and the loop, run it over ranges of trials, put the pieces together."""
-    from hidamari.statespace import _chains, _numba
+    from hidamari.statespace import _adjoint, _chains, _numba
 
     if isinstance(sites, Readings) or form.startswith("square_root"):
         return _run_square_root(ss, sites, form, n_threads, smoothing)
@@ -295,13 +295,14 @@ def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | No
     if sites.J.ndim == 3 or k > 1:
         J = _dense(sites.J)
         mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
+        nowhere = [np.empty((0,) * n) for n in (4, 4, 2, 3)]  # no derivatives are asked for
 
         def joint(t0: int, t1: int) -> None:
             rows = (sites.j[t0:t1], J[t0:t1])
             out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
             model = (ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P)
             if smoothing:
-                _numba.smooth_joint(*model, *rows, _block(ss, K), *out)
+                _adjoint.smooth_joint(*model, *rows, _block(ss, K), False, *out, *nowhere)
             else:
                 _numba.filter_joint(*model, *rows, *out)
 
