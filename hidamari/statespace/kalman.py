@@ -20,7 +20,7 @@ SQUARE_ROOT_ABOVE = 1e4  # plain covariances lose about log10 of this ratio in d
 METHODS = ("covariance", "bidirectional", "rts")
 FORMS = ("auto", "covariance", "square_root", "square_root_float32")
 _BLOCK_BYTES = 256 * 2**20  # what one thread may keep of a forward pass before it starts to check-point
-_THREAD_WORK = 400_000  # rows times D^2: below about a millisecond a thread costs more than it saves
+_THREAD_WORK = 50_000  # rows times D^2, about two milliseconds: below, a thread costs more than it saves
 
 
 def filter(
