@@ -1,156 +1,201 @@
-"""Compiled pieces of a row's work: products with block-diagonal matrices, and one small inverse."""
+"""Compiled steps on the matrices of one row, shared by the passes over time.
+
+Nearly all of the time goes into products of small matrices. They are written as products of rows, A B': the
+sums stay in registers, so that the compiler need not ask whether the arrays overlap, and eight terms become
+one instruction. Rows are padded with zeros to 64 bytes and start at a multiple of 64 for the same reason.
+
+States are ordered by component, state i of chain c at place i C + c. The A (C, d, d) of a step is *spread*
+to (d, C d), so that what multiplies component l lies at l C + c. No array is assigned to another at once in
+compiled code: compiling that alone would cost seconds.
+"""
+
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.options import DefaultOptions
 
-__all__ = ["invert", "options", "predict", "pull_back", "read_out"]
+__all__ = [
+    "HELPER",
+    "INLINED",
+    "IN_ORDER",
+    "OPTIONS",
+    "apply",
+    "carry",
+    "copy",
+    "fill",
+    "invert",
+    "move_state",
+    "product",
+    "spread",
+    "transpose",
+    "zeros",
+]
 
-# NaN and infinities keep their meaning: an overflow must show
-options = {
+
+def _known(**options: bool) -> dict[str, bool]:
+    """Those of the options that this version of numba has; they are not part of its documented interface."""
+    return {name: value for name, value in options.items() if hasattr(DefaultOptions, name)}
+
+
+# Nothing is allocated in the loops, and helpers are called by them alone: less code to compile and to run.
+# nnan and ninf are not among the fast ones, so that an overflow shows.
+OPTIONS: dict[str, Any] = {
     "cache": True,
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    **_known(_nrt=False, no_cfunc_wrapper=True),
 }
+HELPER: dict[str, Any] = OPTIONS | _known(no_cpython_wrapper=True)
+INLINED: dict[str, Any] = HELPER | {"inline": "always"}  # for large ones: compiled once, where they are used
+IN_ORDER: dict[str, Any] = {"fastmath": {"contract"}}  # for sums too short and scattered to be reordered
 
 
-@njit(**options)
-def predict(A, Q, m, P, x, X):
-    """m, P <- A m, A P A' + Q; x (D,) and X (D, D) are scratch."""
-    C, d = A.shape[0], A.shape[1]
-    D = C * d
-    for c in range(C):
-        for i in range(d):
-            a = c * d + i
+@njit(**HELPER)
+def product(A, B, rows, columns, width, out):
+    """out[:rows, :columns] = A B', over the first ``width`` numbers of their rows."""
+    for a in range(rows):
+        for b in range(columns):
             s = 0.0
-            for n in range(D):
-                X[a, n] = 0.0
-            for l in range(d):
-                w = A[c, i, l]
-                b = c * d + l
-                s += w * m[b]
-                for n in range(D):
-                    X[a, n] += w * P[b, n]
-            x[a] = s
-    for a in range(D):
-        m[a] = x[a]
-        for n in range(a):  # transpose in place: the second product then runs along rows too
-            w = X[a, n]
-            X[a, n] = X[n, a]
-            X[n, a] = w
-    for c in range(C):
-        for i in range(d):
-            a = c * d + i
-            last = (c + 1) * d
-            for n in range(last):
-                P[a, n] = 0.0
-            for l in range(d):
-                w = A[c, i, l]
-                b = c * d + l
-                for n in range(last):
-                    P[a, n] += w * X[b, n]
-            for l in range(d):
-                P[a, c * d + l] += Q[c, i, l]
-    for a in range(D):
-        for n in range(a):
-            P[n, a] = P[a, n]
+            for n in range(width):
+                s += A[a, n] * B[b, n]
+            out[a, b] = s
 
 
-@njit(**options)
-def pull_back(A, r, N, u, U, X):
-    """u, U <- A' r, A' N A."""
+@njit(**HELPER)
+def apply(A, x, rows, width, out):
+    """out[:rows] = A x."""
+    for a in range(rows):
+        s = 0.0
+        for n in range(width):
+            s += A[a, n] * x[n]
+        out[a] = s
+
+
+@njit(**HELPER)
+def transpose(A, rows, columns, out):
+    """out[:columns, :rows] = A'."""
+    for a in range(rows):
+        for b in range(columns):
+            out[b, a] = A[a, b]
+
+
+@njit(**HELPER)
+def copy(A, rows, width, out):
+    """out[:rows, :width] = A."""
+    for a in range(rows):
+        for n in range(width):
+            out[a, n] = A[a, n]
+
+
+@njit(**HELPER)
+def fill(A, rows, width, value):
+    """A[:rows, :width] = value."""
+    for a in range(rows):
+        for n in range(width):
+            A[a, n] = value
+
+
+@njit(**HELPER)
+def spread(A, back, out):
+    """Write A (C, d, d) of the chains, or with ``back`` its transpose, as out[i, l C + c] = A[c, i, l]."""
     C, d = A.shape[0], A.shape[1]
-    D = C * d
     for c in range(C):
         for i in range(d):
-            a = c * d + i
-            s = 0.0
-            for n in range(D):
-                X[a, n] = 0.0
             for l in range(d):
-                w = A[c, l, i]
-                b = c * d + l
-                s += w * r[b]
-                for n in range(D):
-                    X[a, n] += w * N[b, n]
-            u[a] = s
-    for a in range(D):
-        for n in range(a):
-            w = X[a, n]
-            X[a, n] = X[n, a]
-            X[n, a] = w
-    for c in range(C):
-        for i in range(d):
-            a = c * d + i
-            last = (c + 1) * d
-            for n in range(last):
-                U[a, n] = 0.0
-            for l in range(d):
-                w = A[c, l, i]
-                b = c * d + l
-                for n in range(last):
-                    U[a, n] += w * X[b, n]
-    for a in range(D):
-        for n in range(a):
-            U[n, a] = U[a, n]
+                out[i, l * C + c] = A[c, l, i] if back else A[c, i, l]
 
 
-@njit(**options)
-def read_out(H, P, HP, S):
-    """HP = H P and S = H P H'."""
-    C, k, d = H.shape
-    D = C * d
-    for c in range(C):
-        for a in range(k):
-            row = c * k + a
-            for n in range(D):
-                HP[row, n] = 0.0
-            for i in range(d):
-                w = H[c, a, i]
-                if w != 0.0:
-                    for n in range(D):
-                        HP[row, n] += w * P[c * d + i, n]
-    for row in range(C * k):
+@njit(**(HELPER | IN_ORDER))
+def carry(A, m, C, d, x):
+    """m <- A m with A spread; x is scratch."""
+    for i in range(d):
         for c in range(C):
-            for b in range(k):
-                s = 0.0
-                for i in range(d):
-                    s += HP[row, c * d + i] * H[c, b, i]
-                S[row, c * k + b] = s
+            s = 0.0
+            for l in range(d):
+                s += A[i, l * C + c] * m[l * C + c]
+            x[i * C + c] = s
+    for a in range(C * d):
+        m[a] = x[a]
 
 
-@njit(**options)
-def invert(M, X):
-    """X = M^-1 by Gauss-Jordan with row pivoting (M is overwritten); returns log |det M|."""
-    n = M.shape[0]
-    log_det = 0.0
-    for i in range(n):
-        for l in range(n):
-            X[i, l] = 0.0
-        X[i, i] = 1.0
+@njit(**HELPER)
+def _move(A, P, C, d, width, out):
+    """out = A P with A spread: each row is a combination of the d rows of its chain."""
+    for i in range(d):
+        for c in range(C):
+            o, b, e = i * C + c, c + C, c + 2 * C
+            w = A[i, c]
+            if d == 1:
+                for n in range(width):
+                    out[o, n] = w * P[c, n]
+            elif d == 2:
+                x = A[i, b]
+                for n in range(width):
+                    out[o, n] = w * P[c, n] + x * P[b, n]
+            else:
+                x, y = A[i, b], A[i, e]
+                for n in range(width):
+                    out[o, n] = w * P[c, n] + x * P[b, n] + y * P[e, n]
+                for b in range(c + 3 * C, d * C, C):
+                    w = A[i, b]
+                    for n in range(width):
+                        out[o, n] += w * P[b, n]
+
+
+@njit(**INLINED)
+def move_state(A, m, P, C, d, width, x, X, Y):
+    """m, P <- A m, A P A' with A spread; leaves P A' in Y."""
+    carry(A, m, C, d, x)
+    _move(A, P, C, d, width, X)
+    transpose(X, C * d, C * d, Y)
+    _move(A, Y, C, d, width, P)
+
+
+@njit(**HELPER)
+def invert(M, n, width, order):
+    """Invert M in place by Gauss-Jordan with row pivoting; returns log |det M|."""
+    log_det, det = 0.0, 1.0
     for c in range(n):
         best = c
         for i in range(c + 1, n):
             if abs(M[i, c]) > abs(M[best, c]):
                 best = i
+        order[c] = best
         if best != c:
             for l in range(n):
                 w = M[c, l]
                 M[c, l] = M[best, l]
                 M[best, l] = w
-                w = X[c, l]
-                X[c, l] = X[best, l]
-                X[best, l] = w
-        log_det += np.log(abs(M[c, c]))
-        scale = 1.0 / M[c, c]
-        for l in range(n):
+        pivot = M[c, c]
+        det *= abs(pivot)
+        if not 1e-200 < det < 1e200:  # one logarithm for all pivots, unless their product leaves the range
+            log_det += np.log(det)
+            det = 1.0
+        scale = 1.0 / pivot
+        M[c, c] = 1.0
+        for l in range(width):
             M[c, l] *= scale
-            X[c, l] *= scale
         for i in range(n):
-            if i != c:
+            w = M[i, c]
+            if i != c and w != 0.0:
+                M[i, c] = 0.0
+                for l in range(width):
+                    M[i, l] -= w * M[c, l]
+    for c in range(n - 1, -1, -1):
+        best = order[c]
+        if best != c:
+            for i in range(n):
                 w = M[i, c]
-                if w != 0.0:
-                    for l in range(n):
-                        M[i, l] -= w * M[c, l]
-                        X[i, l] -= w * X[c, l]
-    return log_det
+                M[i, c] = M[i, best]
+                M[i, best] = w
+    return log_det + np.log(det)
+
+
+def zeros(*shape: int) -> np.ndarray:
+    """Zeros whose last axis is padded to a multiple of 64 bytes, and starts at one."""
+    shape = (*shape[:-1], -(-shape[-1] // 8) * 8)
+    whole = np.zeros(int(np.prod(shape)) + 7)
+    skip = -whole.ctypes.data // 8 % 8
+    return whole[skip : skip + len(whole) - 7].reshape(shape)

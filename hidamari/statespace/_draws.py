@@ -1,15 +1,16 @@
-"""Compiled draws: from the prior, and the linear solve that turns them into draws from a posterior."""
+"""Compiled loops behind joint draws: factors, draws from the prior, and means for given right-hand sides."""
 
 import numpy as np
 from numba import njit
 
-from hidamari.statespace._blocks import options
-from hidamari.statespace._numba import forward
+from hidamari.statespace._blocks import OPTIONS, carry, spread, zeros
+from hidamari.statespace._numba import forward, kept_rows, scratch, state
+from hidamari.statespace.types import Sites, StateSpace
 
-__all__ = ["draw_prior", "factor", "means_joint"]
+__all__ = ["draw_prior", "factor", "factors", "gains", "means"]
 
 
-@njit(**options)
+@njit(**OPTIONS)
 def factor(M, L):
     """Lower-triangular L with L L' = M for a positive semi-definite M; zero pivots give zero columns."""
     n = M.shape[0]
@@ -33,145 +34,131 @@ def factor(M, L):
                 L[i, c] = 0.0
 
 
-@njit(**options)
-def means_joint(A, Q, step, H, m0, P0, J, rhs, out):
-    """Sigma rhs for n right-hand sides (n, T, K), Sigma the posterior covariance of f over all rows.
+@njit(**OPTIONS)
+def _factors(M, L):
+    """Factor each of the matrices (n, d, d)."""
+    for t in range(M.shape[0]):
+        factor(M[t], L[t])
 
-    The covariances are filtered once for all of them. Keeps K (D + 2 K) numbers a row.
+
+def factors(M: np.ndarray) -> np.ndarray:
+    """Lower-triangular L with L L' = M, for (..., d, d) positive semi-definite M."""
+    L = np.empty_like(M)
+    d = M.shape[-1]
+    _factors(M.reshape(-1, d, d), L.reshape(-1, d, d))
+    return L
+
+
+@njit(**OPTIONS)
+def _draw_prior(A, G, step, H, m0, L0, noise, x, y, out):
+    """Write one draw of f into ``out``; x and y are scratch."""
+    C, k, d = H.shape
+    for t in range(len(step)):
+        s = step[t]
+        for c in range(C):
+            for i in range(d):
+                g = m0[c, i] if s < 0 else 0.0
+                for l in range(d):
+                    e = noise[t, c * d + l]
+                    g += L0[c, i, l] * e if s < 0 else A[s, c, i, l] * x[c, l] + G[s, c, i, l] * e
+                y[i] = g
+            for i in range(d):
+                x[c, i] = y[i]
+            for a in range(k):
+                g = 0.0
+                for i in range(d):
+                    g += H[c, a, i] * x[c, i]
+                out[t, c * k + a] = g
+
+
+def draw_prior(ss: StateSpace, G: np.ndarray, L: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """One draw of f (T, K) from the prior; noise (T, C d) standard normal, G and L factors of Q and P."""
+    C, k, d = ss.H.shape
+    out = np.empty((len(noise), C * k))
+    _draw_prior(ss.A, G, ss.step, ss.H, ss.m, L, noise, np.empty((C, d)), np.empty(d), out)
+    return out
+
+
+def gains(ss: StateSpace, J: np.ndarray) -> np.ndarray:
+    """H P_f of every row (T, K, D), padded: all that :func:`means` needs of the covariances."""
+    T, K = J.shape[:2]
+    D = ss.m.size
+    m, P = state(D)
+    HPf = zeros(T, K, D)
+    size = min(T, 1024)
+    _, v, W = kept_rows(size, D, K)
+    unused = np.zeros((size, K)), np.empty((size, K, K)), np.empty(size)
+    zero, none = np.zeros((size, K)), (zeros(0, D), zeros(0, D, D))
+    room = (*scratch(D), np.zeros(K, np.int64))
+    for t in range(0, T, size):
+        n = min(size, T - t)
+        rows = slice(t, t + n)
+        sites = Sites(zero[:n], J[rows])
+        model = (ss.A, ss.Q, ss.step[rows], ss.m, ss.P, *sites, m, P)
+        everything: list = [*model, *(a[:n] for a in unused), HPf[rows], v[:n], W[:n], *none, *room]
+        forward(*everything)
+    return HPf
+
+
+@njit(**OPTIONS)
+def _means(A, step, J, HPf, rhs, out, m, x, e, wide_A):
+    """Sigma rhs (T, K); the arrays after ``out`` are scratch."""
+    T, K = rhs.shape
+    C, d = A.shape[1], A.shape[2]
+    D = C * d
+    at = -1
+    for t in range(T):
+        g = step[t]
+        if g < 0:
+            for a in range(D):
+                m[a] = 0.0
+        else:
+            if g != at:
+                spread(A[g], False, wide_A)
+                at = g
+            carry(wide_A, m, C, d, x)
+        for a in range(K):
+            s = rhs[t, a]
+            for b in range(K):
+                s -= J[t, a, b] * m[b]
+            e[a] = s
+        for a in range(K):
+            s = e[a]
+            for i in range(D):
+                m[i] += HPf[t, a, i] * s
+        for a in range(K):
+            out[t, a] = m[a]
+    for a in range(D):
+        m[a] = 0.0
+    at = -1
+    for t in range(T - 1, -1, -1):
+        for a in range(K):
+            s = 0.0
+            for i in range(D):
+                s += HPf[t, a, i] * m[i]
+            out[t, a] += s
+        for a in range(K):
+            s = rhs[t, a]
+            for b in range(K):
+                s -= J[t, a, b] * out[t, b]
+            m[a] += s
+        g = step[t]
+        if g < 0:
+            for a in range(D):
+                m[a] = 0.0
+        else:
+            if g != at:
+                spread(A[g], True, wide_A)
+                at = g
+            carry(wide_A, m, C, d, x)
+
+
+def means(ss: StateSpace, J: np.ndarray, HPf: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+    """Sigma rhs (T, K), Sigma the posterior covariance of f over all rows, for a prior with zero mean.
+
+    Forward, e = rhs - J f and m <- m + P_f H' e; backward, r = u + H' (rhs - J f_smoothed).
     """
-    C, k, d = H.shape
-    D, K = C * d, C * k
-    n, T = rhs.shape[0], len(step)
-    m = np.zeros(D)
-    P = np.zeros((D, D))
-    HP = np.empty((T, K, D))
-    HPf = np.empty((T, K, D))
-    X = np.empty((T, K, K))
-    W = np.empty((T, K, K))
-    v = np.empty((T, K))
-    cov = np.empty((T, K, K))
-    log_norm = np.empty(T)
-    zero = np.zeros((T, K))
-    none = np.zeros((C, d))
-    mean = np.zeros((T, K))
-    none_m = np.empty((0, D))
-    none_P = np.empty((0, D, D))
-    forward(
-        A,
-        Q,
-        step,
-        H,
-        none,
-        P0,
-        zero,
-        J,
-        0,
-        T,
-        m,
-        P,
-        mean,
-        cov,
-        log_norm,
-        HP,
-        X,
-        HPf,
-        v,
-        W,
-        True,
-        none_m,
-        none_P,
-        False,
-    )
-    x = np.zeros(D)
-    e = np.zeros(K)
-    for q in range(n):
-        m[:] = 0.0
-        for t in range(T):
-            if t == 0 or step[t] < 0:
-                m[:] = 0.0
-            else:
-                s = step[t]
-                for c in range(C):
-                    for i in range(d):
-                        g = 0.0
-                        for l in range(d):
-                            g += A[s, c, i, l] * m[c * d + l]
-                        x[c * d + i] = g
-                m[:] = x
-            for c in range(C):
-                for a in range(k):
-                    g = 0.0
-                    for i in range(d):
-                        g += H[c, a, i] * m[c * d + i]
-                    out[q, t, c * k + a] = g
-            for a in range(K):
-                g = rhs[q, t, a]
-                for b in range(K):
-                    g -= J[t, a, b] * out[q, t, b]
-                e[a] = g
-            for a in range(K):
-                g = 0.0
-                for b in range(K):
-                    g += X[t, b, a] * e[b]
-                v[t, a] = g
-                for i in range(D):
-                    m[i] += HP[t, a, i] * g
-            for c in range(C):
-                for a in range(k):
-                    g = 0.0
-                    for i in range(d):
-                        g += H[c, a, i] * m[c * d + i]
-                    out[q, t, c * k + a] = g
-        m[:] = 0.0
-        for t in range(T - 1, -1, -1):
-            for a in range(K):
-                g = 0.0
-                for i in range(D):
-                    g += HPf[t, a, i] * m[i]
-                e[a] = g
-                out[q, t, a] += g
-            for c in range(C):
-                for a in range(k):
-                    g = v[t, c * k + a]
-                    for b in range(K):
-                        g -= J[t, c * k + a, b] * e[b]
-                    for i in range(d):
-                        m[c * d + i] += H[c, a, i] * g
-            if t == 0 or step[t] < 0:
-                m[:] = 0.0
-            else:
-                s = step[t]
-                for c in range(C):
-                    for i in range(d):
-                        g = 0.0
-                        for l in range(d):
-                            g += A[s, c, l, i] * m[c * d + l]
-                        x[c * d + i] = g
-                m[:] = x
-
-
-@njit(**options)
-def draw_prior(A, G, step, H, m0, L0, noise, out):
-    """Draws of f (n, T, K) from the prior; noise (n, T, C d) standard normal, G and L0 factors of Q and P."""
-    C, k, d = H.shape
-    n, T = noise.shape[0], len(step)
-    x = np.zeros((C, d))
-    y = np.zeros(d)
-    for q in range(n):
-        for t in range(T):
-            first = t == 0 or step[t] < 0
-            s = 0 if first else step[t]
-            for c in range(C):
-                for i in range(d):
-                    g = m0[c, i] if first else 0.0
-                    for l in range(d):
-                        e = noise[q, t, c * d + l]
-                        g += L0[c, i, l] * e if first else A[s, c, i, l] * x[c, l] + G[s, c, i, l] * e
-                    y[i] = g
-                for i in range(d):
-                    x[c, i] = y[i]
-                for a in range(k):
-                    g = 0.0
-                    for i in range(d):
-                        g += H[c, a, i] * x[c, i]
-                    out[q, t, c * k + a] = g
+    out = np.empty_like(rhs)
+    D = ss.m.size
+    _means(ss.A, ss.step, J, HPf, rhs, out, np.zeros(D), np.zeros(D), np.zeros(D), zeros(D, D))
+    return out

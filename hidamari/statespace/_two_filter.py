@@ -17,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
+from hidamari.statespace._blocks import zeros
 from hidamari.statespace._draws import factor
-from hidamari.statespace._numba import forward
+from hidamari.statespace._layout import lay_out, moments_back, sites_for
+from hidamari.statespace._numba import forward, kept_rows, scratch, state
 from hidamari.statespace.types import Sites, StateSpace
 
 __all__ = ["bidirectional", "reverse_signs", "rts"]
@@ -206,14 +208,11 @@ def rts(ss: StateSpace, sites: Sites) -> tuple[np.ndarray, np.ndarray]:
 
     With C_t = P_f A' (A P_f A' + Q)^-1: m <- m_f + C (m - A m_f), P <- P_f + C (P - A P_f A' - Q) C'.
     """
-    C, k, d = ss.H.shape
-    D, K, T = C * d, C * k, len(ss.step)
+    layout = lay_out(ss)
+    ss, sites = layout.ss, sites_for(layout, sites)
+    T, K = sites.j.shape
     m_f, P_f = _filtered_states(ss, sites)
-    A = np.array([_block_diagonal(a) for a in ss.A])
-    Q = np.array([_block_diagonal(q) for q in ss.Q])
-    H = np.zeros((K, D))
-    for c in range(C):
-        H[c * k : (c + 1) * k, c * d : (c + 1) * d] = ss.H[c]
+    A, Q = (np.array([_by_component(a) for a in blocks]) for blocks in (ss.A, ss.Q))
     mean, cov = np.empty((T, K)), np.empty((T, K, K))
     m, P = m_f[-1], P_f[-1]
     for t in range(T - 1, -1, -1):
@@ -226,20 +225,28 @@ def rts(ss: StateSpace, sites: Sites) -> tuple[np.ndarray, np.ndarray]:
                 gain = np.linalg.lstsq(ahead, a @ P_f[t], rcond=1e-15)[0].T
                 m = m_f[t] + gain @ (m - a @ m_f[t])
                 P = P_f[t] + gain @ (P - ahead) @ gain.T
-        mean[t], cov[t] = H @ m, H @ P @ H.T
-    return mean, cov
+        mean[t], cov[t] = m[:K], P[:K, :K]
+    return moments_back(layout, mean, cov)
+
+
+def _by_component(blocks: np.ndarray) -> np.ndarray:
+    """(C, d, d) as one (d C, d C) matrix of states ordered by component, as in the compiled loops."""
+    C, d, _ = blocks.shape
+    out = np.zeros((d, C, d, C))
+    out[:, np.arange(C), :, np.arange(C)] = blocks
+    return out.reshape(d * C, d * C)
 
 
 def _filtered_states(ss: StateSpace, sites: Sites) -> tuple[np.ndarray, np.ndarray]:
     """Mean (T, D) and covariance (T, D, D) of the states given the rows so far."""
-    C, k, d = ss.H.shape
-    D, K, T = C * d, C * k, len(ss.step)
-    m, P = np.zeros(D), np.zeros((D, D))
-    past_m, past_P = np.empty((T + 1, D)), np.empty((T + 1, D, D))
-    mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
-    scratch = [np.empty((T, *shape)) for shape in ((K, D), (K, K), (K, D), (K,), (K, K))]
-    model = (ss.A, ss.Q, ss.step, ss.H, ss.m, ss.P, sites.j, sites.J)
-    kept = (*scratch, True, past_m, past_P, True)
-    forward(*model, 0, T, m, P, mean, cov, log_norm, *kept)  # pyright: ignore[reportCallIssue]
+    T, K = sites.j.shape
+    D = ss.m.size
+    past_m, past_P = zeros(T + 1, D), zeros(T + 1, D, D)
+    m, P = state(D)
+    out = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
+    room = (*scratch(D), np.zeros(K, np.int64))
+    model = (ss.A, ss.Q, ss.step, ss.m, ss.P, *sites, m, P)
+    everything: list = [*model, *out, *kept_rows(1, D, K), past_m[:T], past_P[:T], *room]
+    forward(*everything)
     past_m[T], past_P[T] = m, P
-    return past_m[1:], past_P[1:]
+    return past_m[1:, :D], past_P[1:, :, :D]

@@ -6,21 +6,18 @@ covariance form up to ``SQUARE_ROOT_ABOVE``, the square-root covariance form bey
 readings (R = 0). Nothing inverts P, A or Q, and no jitter is added anywhere.
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
+from hidamari.statespace import _threads
+from hidamari.statespace._check import SQUARE_ROOT_ABOVE, check, precision_ratio, sites_only
+from hidamari.statespace._layout import gradient_back, lay_out, moments_back, sites_for
 from hidamari.statespace.types import Filtered, Readings, Sites, Smoothed, StateSpace
 
 __all__ = ["evidence", "evidence_gradient", "filter", "infer", "precision_ratio", "sample", "smooth"]
 
-SQUARE_ROOT_ABOVE = 1e4  # plain covariances lose about log10 of this ratio in digits (tests/test_extremes.py)
 METHODS = ("covariance", "bidirectional", "rts")
-FORMS = ("auto", "covariance", "square_root", "square_root_float32")
 _BLOCK_BYTES = 256 * 2**20  # what one thread may keep of a forward pass before it starts to check-point
-_THREAD_WORK = 50_000  # rows times D^2, about two milliseconds: below, a thread costs more than it saves
+_PIECES = 8  # of a sum over trials for any number of threads, so that its rounding depends on none
 
 
 def filter(
@@ -61,7 +58,7 @@ def filter(
     >>> filtered.mean.shape, filtered.cov.shape
     ((5, 1), (5, 1))
     """
-    ss, sites, constant = _check(ss, sites, form)
+    ss, sites, constant = check(ss, sites, form)
     mean, cov, log_norm = _run(ss, sites, form, n_threads, smoothing=False)
     return Filtered(mean, cov, log_norm + constant)
 
@@ -100,7 +97,7 @@ def smooth(
         return infer(ss, sites, form=form, n_threads=n_threads)[0]
     from hidamari.statespace import _two_filter
 
-    ss, sites, _ = _check(ss, sites, form)
+    ss, sites, _ = check(ss, sites, form)
     if isinstance(sites, Readings):
         raise ValueError(
             f"method={method!r} takes finite sites; exact readings (R = 0) need method='covariance'"
@@ -124,7 +121,7 @@ def infer(
     tuple of Smoothed and float
         The moments of f and log of the integral of prior times sites.
     """
-    ss, sites, constant = _check(ss, sites, form)
+    ss, sites, constant = check(ss, sites, form)
     mean, cov, log_norm = _run(ss, sites, form, n_threads, smoothing=True)
     return Smoothed(mean, cov), float(np.sum(log_norm + constant))
 
@@ -145,33 +142,68 @@ def evidence_gradient(
     """Smoothed moments, log evidence, and its derivatives by A, Q, m and P, for the price of a smoother.
 
     The (r, N) of the backward pass are the exact adjoint of the filter: d log Z/dP = (r r' - N)/2 and
-    d log Z/dm = r at every row. Plain covariance form.
+    d log Z/dm = r at every row. Those by Q and P are for symmetric changes of them. Plain covariance form.
+
+    Parameters
+    ----------
+    ss, sites, n_threads
+        As in :func:`filter`.
 
     Returns
     -------
     tuple of Smoothed, float and StateSpace
         Moments of f with dense covariances (T, K, K), the log evidence, and a StateSpace whose A, Q, m, P
         hold its derivatives (step and H as given).
+
+    Raises
+    ------
+    ValueError
+        As :func:`filter`, and for exact readings.
+
+    References
+    ----------
+    .. [1] S. J. Koopman and N. Shephard, Exact score for time series models in state space form,
+       Biometrika 79, 1992.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hidamari.statespace.kernels import Matern
+    >>> ss = Matern(order=0, lengthscale=0.3).state_space(np.arange(5) * 0.1)
+    >>> sites = Readings(np.ones((5, 1)), np.full((5, 1), 0.5))
+    >>> _, value, slope = evidence_gradient(ss, sites)
+    >>> more = evidence(ss._replace(P=ss.P + 1e-6), sites)
+    >>> bool(np.isclose(slope.P[0, 0, 0], (more - value) / 1e-6, rtol=1e-4))
+    True
     """
     from hidamari.statespace import _adjoint
 
-    ss, sites, constant = _finite(*_check(ss, sites, "covariance"))
-    J = _dense(sites.J)
-    ranges = _ranges(ss, n_threads, J.shape[1])
+    given, sites, constant = sites_only(*check(ss, sites, "covariance"))
+    layout = lay_out(given)
+    ss, sites = layout.ss, sites_for(layout, Sites(sites.j, _dense(sites.J)))
+    mean, cov, log_norm = _outputs(sites)
+    block = _block(ss, sites.j.shape[1], states=True)
 
-    T, K = sites.j.shape
-    mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
-
-    def work(t0: int, t1: int) -> tuple[np.ndarray, ...]:
-        model = (ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, sites.j[t0:t1], J[t0:t1])
+    def work(t0: int, t1: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        # on an irregular grid each piece has steps of its own: it gets no others
+        step = ss.step[t0:t1]
+        used = np.unique(step[step >= 0])
+        step = np.where(step < 0, -1, np.searchsorted(used, step))
+        part = ss._replace(A=ss.A[used], Q=ss.Q[used], step=step)
         out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
-        slope = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
-        _adjoint.smooth_joint(*model, _block(ss, K, states=True), True, *out, *slope)
-        return slope
+        return used, _adjoint.smooth_joint(part, Sites(sites.j[t0:t1], sites.J[t0:t1]), block, True, *out)
 
-    dA, dQ, dm, dP = (np.sum(parts, axis=0) for parts in zip(*_map(work, ranges)))
+    n = _threads.how_many(n_threads, _work(ss))
+    pieces = _PIECES if _threads.is_long(_work(ss)) else 1
+    dA, dQ, dm, dP = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
+    for used, part in _threads.run(work, _threads.cut(ss.step, pieces), n):
+        dA[used] += part[0]
+        dQ[used] += part[1]
+        dm += part[2]
+        dP += part[3]
+    dA, dQ, dm, dP = gradient_back(layout, dA, dQ, dm, dP)
     value = float(np.sum(log_norm + constant))
-    return Smoothed(mean, cov), value, StateSpace(dA, dQ, ss.step, ss.H, dm, dP)
+    return Smoothed(*moments_back(layout, mean, cov)), value, StateSpace(dA, dQ, given.step, given.H, dm, dP)
 
 
 def sample(
@@ -180,7 +212,9 @@ def sample(
     """Joint draws of f from its posterior over all rows, (n, T, K).
 
     Perturb and solve (Matheron's rule): with f* a draw from the prior and e ~ N(0, J),
-    f* + Sigma (j - J f* - e) has the posterior's mean and covariance Sigma. Linear in T.
+    f* + Sigma (j - J f* - e) has the posterior's mean and covariance Sigma. The covariances are filtered once
+    for all draws. Linear in T; keeps K (D + K) numbers a row besides the draws, D the number of states. The
+    first draws are the same for every n and every number of threads.
 
     Parameters
     ----------
@@ -190,91 +224,61 @@ def sample(
         Number of draws.
     rng : numpy.random.Generator
         Source of randomness.
+
+    Returns
+    -------
+    ndarray, shape (n, T, K)
+
+    Raises
+    ------
+    ValueError
+        As :func:`filter`, for exact readings, and if n is negative.
+
+    References
+    ----------
+    .. [1] J. T. Wilson et al., Pathwise conditioning of Gaussian processes, JMLR 22, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hidamari.statespace.kernels import Matern
+    >>> ss = Matern(order=1, lengthscale=0.3).state_space(np.arange(5) * 0.1)
+    >>> sites = Readings(np.ones((5, 1)), np.full((5, 1), 1e-3))
+    >>> sample(ss, sites, 3, np.random.default_rng(0)).shape
+    (3, 5, 1)
     """
     from hidamari.statespace import _draws
 
-    ss, sites, _ = _finite(*_check(ss, sites, "covariance"))
+    given, sites, _ = sites_only(*check(ss, sites, "covariance"))
+    if n < 0:
+        raise ValueError(f"n must be at least 0, found {n}")
     J = _dense(sites.J)
     T, K = sites.j.shape
-    S, C, d, _ = ss.A.shape
-    G, L = np.zeros_like(ss.Q), np.zeros_like(ss.P)
-    for c in range(C):
-        _draws.factor(ss.P[c], L[c])
-        for s in range(S):
-            _draws.factor(ss.Q[s, c], G[s, c])
-    prior = np.empty((n, T, K))
-    _draws.draw_prior(ss.A, G, ss.step, ss.H, ss.m, L, rng.standard_normal((n, T, C * d)), prior)
-    root = np.zeros_like(J)
-    for t in range(T):
-        _draws.factor(J[t], root[t])
-    noise = np.einsum("tab,ntb->nta", root, rng.standard_normal((n, T, K)))
-    rhs = np.ascontiguousarray(sites.j - np.einsum("tab,ntb->nta", J, prior) - noise)
+    layout = lay_out(given)
+    ss, inner = layout.ss, sites_for(layout, Sites(sites.j, J))
+    threads = _threads.how_many(n_threads, _work(ss))
 
-    def work(t0: int, t1: int) -> np.ndarray:
-        out = np.empty((n, t1 - t0, K))
-        part = np.ascontiguousarray(rhs[:, t0:t1])
-        _draws.means_joint(ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P, J[t0:t1], part, out)
-        return out
+    def covariances(t0: int, t1: int) -> np.ndarray:
+        return _draws.gains(ss._replace(step=ss.step[t0:t1]), inner.J[t0:t1])
 
-    return prior + np.concatenate(_map(work, _ranges(ss, n_threads, K)), axis=1)
+    gains = _threads.run(covariances, _threads.cut(ss.step, threads), threads)
+    gains = gains[0] if len(gains) == 1 else np.concatenate(gains)
+    G, L, root = (_draws.factors(a) for a in (given.Q, given.P, J))
 
+    def draw(noise: np.ndarray, e: np.ndarray) -> np.ndarray:
+        prior = _draws.draw_prior(given, G, L, noise)
+        rhs = sites.j - np.einsum("tab,tb->ta", J, prior) - np.einsum("tab,tb->ta", root, e)
+        mean = _draws.means(ss, inner.J, gains, rhs if layout.read is None else rhs @ layout.read)
+        return prior + moments_back(layout, mean, inner.J[:0])[0]
 
-def _check(ss: StateSpace, sites: Sites | Readings, form: str):
-    """Contiguous float64 arrays of agreeing shapes; readings become sites and a constant unless exact."""
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {FORMS}, found {form!r}")
-    A, Q, H, m, P = (np.ascontiguousarray(a, dtype=np.float64) for a in (ss.A, ss.Q, ss.H, ss.m, ss.P))
-    step = np.ascontiguousarray(ss.step, dtype=np.int64)
-    if A.ndim != 4:
-        raise ValueError(f"ss.A must have shape (S, C, d, d), found {A.shape}")
-    S, C, d, _ = A.shape
-    k = H.shape[1] if H.ndim == 3 else -1
-    wanted = {"A": (S, C, d, d), "Q": (S, C, d, d), "H": (C, k, d), "m": (C, d), "P": (C, d, d)}
-    for name, array in zip(wanted, (A, Q, H, m, P)):
-        if array.shape != wanted[name]:
-            raise ValueError(f"ss.{name} must have shape {wanted[name]}, found {array.shape}")
-    T, K = len(step), C * k
-    if T == 0:
-        raise ValueError("ss.step is empty: at least one row of time is needed")
-    if step.max() >= S:
-        raise ValueError(f"ss.step must be below the number of distinct steps {S}, found {step.max()}")
-    ss = StateSpace(A, Q, step, H, m, P)
-    first, second = (np.ascontiguousarray(a, dtype=np.float64) for a in sites)
-    names = ("y", "R") if isinstance(sites, Readings) else ("j", "J")
-    if first.shape != (T, K):
-        raise ValueError(f"sites.{names[0]} must have shape {(T, K)}, found {first.shape}")
-    dense_allowed = isinstance(sites, Sites)
-    if second.shape != (T, K) and not (dense_allowed and second.shape == (T, K, K)):
-        allowed = f"{(T, K)} or {(T, K, K)}" if dense_allowed else f"{(T, K)}"
-        raise ValueError(f"sites.{names[1]} must have shape {allowed}, found {second.shape}")
-    if isinstance(sites, Sites):
-        return ss, Sites(first, second), 0.0
-    if not (second >= 0).all():
-        raise ValueError("sites.R must be a variance of at least 0 everywhere")
-    seen = np.isfinite(first) & np.isfinite(second)
-    if (second[seen] == 0).any():
-        return ss, Readings(np.where(seen, first, np.nan), np.where(seen, second, 1.0)), 0.0
-    R = np.where(seen, second, 1.0)
-    y = np.where(seen, first, 0.0)
-    J = np.where(seen, 1.0 / R, 0.0)
-    constant = np.where(seen, -0.5 * y * y * J - 0.5 * np.log(2 * np.pi * R), 0.0).sum(1)
-    if form.startswith("square_root") or (form == "auto" and precision_ratio(ss, J) > SQUARE_ROOT_ABOVE):
-        return ss, Readings(np.where(seen, y, np.nan), R), 0.0
-    return ss, Sites(y * J, J), constant
-
-
-def _finite(ss: StateSpace, sites: Sites | Readings, constant):
-    """The same, where exact readings have no place."""
-    if isinstance(sites, Readings):
-        raise ValueError("exact readings (R = 0) have no finite sites: filter, smooth and infer take them")
-    return ss, sites, constant
-
-
-def precision_ratio(ss: StateSpace, J: np.ndarray) -> float:
-    """The largest site precision times prior variance of a read-out."""
-    prior = np.einsum("cai,cij,caj->ca", ss.H, ss.P, ss.H).ravel()
-    diagonal = J if J.ndim == 2 else np.einsum("tkk->tk", J)
-    return float(np.max(diagonal * prior, initial=0.0))
+    draws = np.empty((n, T, K))
+    for first in range(0, n, threads):
+        noise = [
+            (rng.standard_normal((T, given.m.size)), rng.standard_normal((T, K)))
+            for _ in range(min(threads, n - first))
+        ]
+        draws[first : first + threads] = _threads.run(draw, noise, threads)
+    return draws
 
 
 def _dense(J: np.ndarray) -> np.ndarray:
@@ -282,48 +286,75 @@ def _dense(J: np.ndarray) -> np.ndarray:
     return J if J.ndim == 3 else np.ascontiguousarray(J[:, :, None] * np.eye(J.shape[1]))
 
 
+def _diagonal(J: np.ndarray) -> np.ndarray:
+    """The diagonals of (T, K, K), contiguous."""
+    return np.ascontiguousarray(np.einsum("tkk->tk", J))
+
+
+def _outputs(sites: Sites) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arrays for the mean, covariance and log normaliser of every row."""
+    T, K = sites.j.shape
+    return np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
+
+
 def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool):
     """Pick the form and the loop, run it over ranges of trials, put the pieces together."""
-    from hidamari.statespace import _adjoint, _chains, _numba
-
     if isinstance(sites, Readings) or form.startswith("square_root"):
         return _run_square_root(ss, sites, form, n_threads, smoothing)
     if form == "auto" and precision_ratio(ss, sites.J) > SQUARE_ROOT_ABOVE:
         return _run_square_root(ss, sites, form, n_threads, smoothing)
     T, K = sites.j.shape
-    C, k, _ = ss.H.shape
-    if sites.J.ndim == 3 or k > 1:
-        J = _dense(sites.J)
-        mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
-        nowhere = [np.empty((0,) * n) for n in (4, 4, 2, 3)]  # no derivatives are asked for
+    if K == 1:
+        mean, var, log_norm = _run_chains(ss, Sites(sites.j, sites.J.reshape(T, 1)), n_threads, smoothing)
+        return mean, var.reshape(sites.J.shape), log_norm
+    if sites.J.ndim == 2 and len(ss.H) == K:
+        return _run_chains(ss, sites, n_threads, smoothing)
+    mean, cov, log_norm = _run_joint(ss, Sites(sites.j, _dense(sites.J)), n_threads, smoothing)
+    return mean, cov if sites.J.ndim == 3 else _diagonal(cov), log_norm
 
-        def joint(t0: int, t1: int) -> None:
-            rows = (sites.j[t0:t1], J[t0:t1])
-            out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
-            model = (ss.A, ss.Q, ss.step[t0:t1], ss.H, ss.m, ss.P)
-            if smoothing:
-                _adjoint.smooth_joint(*model, *rows, _block(ss, K), False, *out, *nowhere)
-            else:
-                _numba.filter_joint(*model, *rows, *out)
 
-        _map(joint, _ranges(ss, n_threads, K))
-        if sites.J.ndim == 2:
-            cov = np.ascontiguousarray(np.einsum("tkk->tk", cov))
-        return mean, cov, log_norm
+def _run_joint(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool):
+    """All chains together, for dense sites."""
+    from hidamari.statespace import _adjoint, _numba
+
+    layout = lay_out(ss)
+    ss, sites = layout.ss, sites_for(layout, sites)
+    mean, cov, log_norm = _outputs(sites)
+    block = _block(ss, sites.j.shape[1])
+
+    def work(t0: int, t1: int) -> None:
+        part = ss._replace(step=ss.step[t0:t1]), Sites(sites.j[t0:t1], sites.J[t0:t1])
+        out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
+        if smoothing:
+            _adjoint.smooth_joint(*part, block, False, *out)
+        else:
+            _numba.filter_joint(*part, *out)
+
+    n = _threads.how_many(n_threads, _work(ss))
+    _threads.run(work, _threads.cut(ss.step, n), n)
+    return *moments_back(layout, mean, cov), log_norm
+
+
+def _run_chains(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool):
+    """Every chain by itself, for one read-out a chain and diagonal sites."""
+    from hidamari.statespace import _chains
+
+    T, C = sites.j.shape
     means, variances, norms = np.empty((C, T)), np.empty((C, T)), np.empty((C, T))
     A, Q = (np.ascontiguousarray(a.swapaxes(0, 1)) for a in (ss.A, ss.Q))
     j, J = np.ascontiguousarray(sites.j.T), np.ascontiguousarray(sites.J.T)
+    block = _block(ss, 1)
 
-    def chain(t0: int, t1: int) -> None:
-        for c in range(C):
-            model = (A[c], Q[c], ss.step[t0:t1], ss.H[c, 0], ss.m[c], ss.P[c], j[c, t0:t1], J[c, t0:t1])
-            out = (means[c, t0:t1], variances[c, t0:t1], norms[c, t0:t1])
-            if smoothing:
-                _chains.smooth_chain(*model, _block(ss, 1), *out)
-            else:
-                _chains.filter_chain(*model, *out)
+    def work(c: int, t0: int, t1: int) -> None:
+        model = (A[c], Q[c], ss.step[t0:t1], ss.H[c, 0], ss.m[c], ss.P[c], j[c, t0:t1], J[c, t0:t1])
+        out = (means[c, t0:t1], variances[c, t0:t1], norms[c, t0:t1])
+        if smoothing:
+            _chains.smooth_chain(*model, block, *out)
+        else:
+            _chains.filter_chain(*model, *out)
 
-    _map(chain, _ranges(ss, n_threads, 1))
+    n = _threads.how_many(n_threads, _work(ss) // C)
+    _threads.run(work, [(c, *rows) for c in range(C) for rows in _threads.cut(ss.step, n)], n)
     return np.ascontiguousarray(means.T), np.ascontiguousarray(variances.T), norms.sum(0)
 
 
@@ -344,41 +375,18 @@ def _run_square_root(
         A, G, H, m = model
         return loop(A, G, ss.step[t0:t1], H, m, L, first[t0:t1], second[t0:t1])
 
-    parts = _map(work, _ranges(ss, n_threads, first.shape[1]))
+    n = _threads.how_many(n_threads, _work(ss))
+    parts = _threads.run(work, _threads.cut(ss.step, n), n)
     return tuple(np.concatenate(part).astype(np.float64, copy=False) for part in zip(*parts))
+
+
+def _work(ss: StateSpace) -> int:
+    """Rows times the square of the number of states."""
+    return len(ss.step) * ss.m.size**2
 
 
 def _block(ss: StateSpace, K: int, states: bool = False) -> int:
     """Rows between check-points, such that what a block keeps stays within ``_BLOCK_BYTES``."""
-    C, _, d = ss.H.shape
-    row = 8 * (K * C * d + K * K + K + states * (C * d) ** 2) if K > 1 else 8 * (d + 2)
+    D, d = ss.m.size, ss.m.shape[1]
+    row = 8 * (K * (D + 8) + K * (K + 8) + states * D * (D + 8)) if K > 1 else 8 * (d + 2)
     return max(1024, _BLOCK_BYTES // row)
-
-
-def _ranges(ss: StateSpace, n_threads: int | None, K: int) -> list[tuple[int, int]]:
-    """Cut the rows into runs of whole trials of about equal length, one a thread."""
-    T = len(ss.step)
-    C, _, d = ss.H.shape
-    if n_threads is not None and n_threads < 1:
-        raise ValueError(f"n_threads must be at least 1, found {n_threads}")
-    work = T * (C * d) ** 2 if K > 1 else T * C * d * d
-    n = n_threads or (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if n == 1 or (n_threads is None and work < _THREAD_WORK):
-        return [(0, T)]
-    starts = np.flatnonzero(ss.step < 0)
-    cuts = [0]
-    for i in range(1, n):
-        later = starts[starts >= i * T / n]
-        if len(later) and later[0] > cuts[-1]:
-            cuts.append(int(later[0]))
-    return list(zip(cuts, [*cuts[1:], T]))
-
-
-def _map(work: Callable, ranges: list[tuple[int, int]]) -> list:
-    """``work`` on every range, on threads when there are several (compiled loops release the lock)."""
-    if len(ranges) == 1:
-        return [work(*ranges[0])]
-    with ThreadPoolExecutor(len(ranges)) as pool:
-        return list(pool.map(lambda r: work(*r), ranges))
