@@ -1,11 +1,13 @@
 """Nanoseconds a row: filter, smoother and gradient of the core, a sweep of inference, and how they grow.
 
 CPU time of one thread, the least of several runs, compiled code warm. The plain NumPy filter and
-Rauch-Tung-Striebel smoother of the textbook run on the same work in the same process.
+Rauch-Tung-Striebel smoother of the textbook run on the same work in the same process. Memory is the peak of
+the smoother beyond what it was given, its answers included.
 """
 
 import argparse
 import time
+import tracemalloc
 
 import numpy as np
 
@@ -25,6 +27,15 @@ def least(work, *arguments, n=5, **options):
         work(*arguments, **options)
         seconds.append(time.process_time() - start)
     return min(seconds)
+
+
+def peak(work, *arguments, **options):
+    """Peak bytes of a call."""
+    tracemalloc.start()
+    work(*arguments, **options)
+    size = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return size
 
 
 def problem(n_rows, n_chains, order, rng, diagonal=False):
@@ -76,11 +87,11 @@ def main():
     parser.add_argument("--longest", type=int, default=1_000_000)
     options = parser.parse_args()
     rng, T = np.random.default_rng(0), options.rows
-    print("| chains x states | sites | filter | smoother | with gradient | NumPy / smoother |")
-    print("|---|---|---|---|---|---|")
+    print("| chains x states | sites | filter | smoother | with gradient | NumPy / smoother | bytes |")
+    print("|---|---|---|---|---|---|---|")
     for C, order, diagonal in [
         (1, 0, True), (1, 1, True), (1, 2, True), (2, 1, False), (3, 1, False), (4, 1, False),
-        (8, 1, False), (5, 2, False), (12, 1, False),
+        (6, 1, False), (8, 1, False), (5, 2, False), (8, 2, False), (12, 1, False),
     ]:  # fmt: skip
         ss, sites = problem(T, C, order, rng, diagonal)
         plain = {"form": "covariance", "n_threads": 1}
@@ -90,27 +101,33 @@ def main():
         slope = least(kalman.evidence_gradient, ss, sites, n_threads=1) / T * 1e9
         ratio = least(textbook, *problem(500, C, order, rng), n=2) / 500 * 1e9 / ns[1]
         kind = "diagonal" if diagonal else "dense"
-        print(
-            f"| {C} x {order + 1} | {kind} | {ns[0]:.0f} | {ns[1]:.0f} | {slope:.0f} | {ratio:.0f} |",
-            flush=True,
-        )
+        size = peak(kalman.infer, ss, sites, **plain) / T
+        times = f"{ns[0]:.0f} | {ns[1]:.0f} | {slope:.0f} | {ratio:.0f}"
+        print(f"| {C} x {order + 1} | {kind} | {times} | {size:.0f} |", flush=True)
 
+    lengths = [n for n in (1000, 10_000, 100_000, 1_000_000) if n <= options.longest]
+    print("\nThe smoother, 3 x 2, dense:\n")
+    grow(lengths, lambda n: (kalman.infer, *problem(n, 3, 1, rng)), form="covariance", n_threads=1)
     print("\nOne sweep of inference, 3 latents, 20 units, Poisson counts:\n")
-    rows, seconds = [], []
-    n = 1000
-    while n <= options.longest:
-        ss, _ = problem(n, 3, 1, rng)
-        y = rng.poisson(0.3, size=(n, 20)).astype(float)
-        readout = Readout(rng.normal(size=(20, 3)) * 0.3, np.full(20, 2.7))
-        mean, cov = np.zeros((n, 3)), np.tile(np.eye(3), (n, 1, 1))
+    grow(lengths, lambda n: (sweep, *counts(n, rng)))
 
-        sweep(ss, readout, y, mean, cov)
-        rows.append(n)
-        seconds.append(least(sweep, ss, readout, y, mean, cov, n=3))
+
+def counts(n, rng):
+    """Three latents, twenty units, and moments to start from."""
+    y = rng.poisson(0.3, size=(n, 20)).astype(float)
+    readout = Readout(rng.normal(size=(20, 3)) * 0.3, np.full(20, 2.7))
+    return problem(n, 3, 1, rng)[0], readout, y, np.zeros((n, 3)), np.tile(np.eye(3), (n, 1, 1))
+
+
+def grow(lengths, case, **work_options):
+    """Print the time a bin at each length, and the slope of log time in log length."""
+    seconds = []
+    for n in lengths:
+        work, *arguments = case(n)
+        work(*arguments, **work_options)
+        seconds.append(least(work, *arguments, n=3, **work_options))
         print(f"{n:9d} bins: {seconds[-1] / n * 1e9:6.0f} ns a bin", flush=True)
-        n *= 10
-    slope = np.polyfit(np.log(rows), np.log(seconds), 1)[0]
-    print(f"log-log slope {slope:.3f}")
+    print(f"log-log slope {np.polyfit(np.log(lengths), np.log(seconds), 1)[0]:.3f}")
 
 
 if __name__ == "__main__":
