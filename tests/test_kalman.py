@@ -133,6 +133,33 @@ def test_the_slope_is_exact_for_any_read_out(rng, name):
         assert np.vdot(getattr(slope, part), along) == pytest.approx(exact, rel=1e-10)
 
 
+@pytest.mark.parametrize("name", ["one_each", "mixtures", "alone", "many_states"])
+def test_the_slope_is_exact_for_separate_chains(rng, name):
+    ss = chains(rng)
+    if name == "mixtures":
+        ss = read(name, ss, rng)
+    if name == "alone":
+        ss = chains(rng, C=1)
+    if name == "many_states":
+        ss = bank([Matern(4, 0.4) * HidaMatern(0, 0.5, 1.0)], *steps(TIMES))
+    K = len(ss.H)
+    sites = draw_sites(rng, K)
+    sites = Sites(sites.j, np.ascontiguousarray(np.einsum("tkk->tk", sites.J)))
+    smoothed, value, slope = kalman.evidence_gradient(ss, sites)
+    exact = oracles.posterior(ss, sites)
+    np.testing.assert_allclose(smoothed.mean, exact.mean, atol=1e-10)
+    np.testing.assert_allclose(smoothed.cov, exact.cov, atol=1e-10)
+    assert value == pytest.approx(exact.log_evidence.sum(), abs=1e-10)
+    for part in ("A", "Q", "P", "m"):
+        array = getattr(ss, part)
+        along = rng.normal(size=array.shape)
+        if part in "QP":
+            along = along + along.swapaxes(-1, -2)
+        moved = ss._replace(**{part: array + 1e-30j * along})
+        number = evidence_of(moved, sites).imag / 1e-30
+        assert np.vdot(getattr(slope, part), along) == pytest.approx(number, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", ["two_of_each", "mixtures"])
 def test_draws_of_any_read_out(rng, name):
     ss = read(name, chains(rng, C=2), rng)
@@ -261,11 +288,13 @@ def test_exact_readings_need_the_square_root_form(rng):
 
 
 @pytest.mark.parametrize("regular", [True, False])
-def test_slopes_and_draws_are_the_same_bits_for_any_number_of_threads(rng, regular):
+@pytest.mark.parametrize("dense", [True, False])
+def test_slopes_and_draws_are_the_same_bits_for_any_number_of_threads(rng, regular, dense):
     lengths = (900, 300, 1700, 40, 1, 800, 600, 1200, 500)
     gaps = [np.full(n, 0.05) if regular else rng.uniform(0.01, 0.1, n) for n in lengths]
     ss = bank([Matern(1, 0.3), Matern(1, 0.5), Matern(0, 0.4)], *steps([np.cumsum(g) for g in gaps]))
     sites = draw_sites(rng, 3, n=sum(lengths))
+    sites = sites if dense else Sites(sites.j, np.ascontiguousarray(np.einsum("tkk->tk", sites.J)))
     one = kalman.evidence_gradient(ss, sites, n_threads=1)
     draws = kalman.sample(ss, sites, 3, np.random.default_rng(1), n_threads=1)
     for n in (2, 3, None):

@@ -9,6 +9,8 @@ and backward, with (u, U) carried down from the next row, g = U P_f h' and E = h
 
     mean = h m_f + h P_f u               var = h P_f h' - E
     r = u + h' (v - J h P_f u)           N = U - h' J g' - g J h + h' (J E J + W) h
+
+whose (r, N) give the derivatives of the log evidence as in ``_adjoint``.
 """
 
 from functools import lru_cache
@@ -28,12 +30,17 @@ def _loops(states: int):
     """The loops for chains of so many states, or of any number for 0."""
 
     @njit(**(OPTIONS | IN_ORDER))
-    def forward(A, Q, step, h, m0, P0, j, J, m, P, mean, var, log_norm, hPf, v, W, X, x, hP):
-        """Filter rows from the state (m, P) of the row before; fill hPf, v and W if they are as long."""
+    def forward(A, Q, step, h, m0, P0, j, J, m, P, mean, var, log_norm, hPf, v, W, past_m, past_P, X, x, hP):
+        """Filter rows from the state (m, P) of the row before; fill hPf, v, W and the past if as long."""
         d = states if states else len(h)
-        store = len(v) == len(step)
+        store, past = len(v) == len(step), len(past_m) == len(step)
         for t in range(len(step)):
             s = step[t]
+            if past:
+                for i in range(d):
+                    past_m[t, i] = m[i]
+                    for n in range(d):
+                        past_P[t, i, n] = P[i, n]
             if s < 0:
                 for i in range(d):
                     m[i] = m0[i]
@@ -90,8 +97,13 @@ def _loops(states: int):
                     hPf[t, i] = hP[i] * inverse
 
     @njit(**(OPTIONS | IN_ORDER))
-    def backward(A, step, h, J, hPf, v, W, u, U, mean, var, X, g):
-        """Turn the filtered moments of f of rows into smoothed ones, last row first; carry (u, U) down."""
+    def backward(
+        A, step, h, J, hPf, v, W, past_m, past_P, u, U, mean, var, X, g, r, climb, dA, dQ, dm, dP
+    ):  # fmt: skip
+        """Turn the filtered moments of f of rows into smoothed ones, last row first; carry (u, U) down.
+
+        With ``climb`` the rows add their share to dA, dQ, dm and dP.
+        """
         d = states if states else len(h)
         for t in range(len(step) - 1, -1, -1):
             a = 0.0
@@ -105,13 +117,6 @@ def _loops(states: int):
                 E += hPf[t, i] * s
             mean[t] += a
             var[t] -= E
-            o = step[t]
-            if o < 0:
-                for i in range(d):
-                    u[i] = 0.0
-                    for l in range(d):
-                        U[i, l] = 0.0
-                continue
             Jt = J[t]
             a = v[t] - Jt * a
             E = W[t] + Jt * (Jt * E)  # J squared may leave the range of the format
@@ -121,6 +126,24 @@ def _loops(states: int):
                     w = U[i, l] + (h[i] * h[l] * E - Jt * (h[i] * g[l] + g[i] * h[l]))
                     U[i, l] = w
                     U[l, i] = w
+            o = step[t]
+            if climb:
+                for i in range(d):
+                    r[i] = u[i]
+                    if o < 0:
+                        dm[i] += u[i]
+                    for l in range(d):
+                        s = 0.5 * (u[i] * u[l] - U[i, l])
+                        if o < 0:
+                            dP[i, l] += s
+                        else:
+                            dQ[o, i, l] += s
+            if o < 0:
+                for i in range(d):
+                    u[i] = 0.0
+                    for l in range(d):
+                        U[i, l] = 0.0
+                continue
             for i in range(d):
                 s = 0.0
                 for l in range(d):
@@ -139,6 +162,16 @@ def _loops(states: int):
                         s += X[i, l] * A[o, l, n]
                     U[i, n] = s
                     U[n, i] = s
+            if climb:
+                for l in range(d):
+                    s = past_m[t, l]
+                    for n in range(d):
+                        s += past_P[t, l, n] * u[n]
+                    for i in range(d):
+                        w = r[i] * s
+                        for n in range(d):
+                            w -= X[n, i] * past_P[t, l, n]
+                        dA[o, i, l] += w
 
     return forward, backward
 
@@ -148,18 +181,23 @@ def filter_chain(A, Q, step, h, m0, P0, j, J, mean, var, log_norm) -> None:
     d = len(h)
     forward, _ = _loops(d if d <= _UNROLLED else 0)
     room = np.empty((d, d)), np.empty(d), np.empty(d)
-    none = np.empty((0, d)), np.empty(0), np.empty(0)
+    none = np.empty((0, d)), np.empty(0), np.empty(0), np.empty((0, d)), np.empty((0, d, d))
     forward(A, Q, step, h, m0, P0, j, J, np.zeros(d), np.zeros((d, d)), mean, var, log_norm, *none, *room)
 
 
-def smooth_chain(A, Q, step, h, m0, P0, j, J, block, mean, var, log_norm) -> None:
-    """Smoothed moments of f and log normalisers of all rows, into the last three arrays."""
+def smooth_chain(A, Q, step, h, m0, P0, j, J, block, climb, mean, var, log_norm) -> tuple:
+    """Smoothed moments of f and log normalisers of all rows, into the last three arrays.
+
+    Returns the derivatives of the log evidence by A, Q, m and P; without ``climb`` they are left at zero.
+    """
     d, T = len(h), len(step)
     forward, backward = _loops(d if d <= _UNROLLED else 0)
+    slope = tuple(np.zeros(a.shape if climb else (1,) * a.ndim) for a in (A, Q, m0, P0))
     m, P, u, U = np.zeros(d), np.zeros((d, d)), np.zeros(d), np.zeros((d, d))
     X, x, hP = np.empty((d, d)), np.empty(d), np.empty(d)
     size = min(block, T)
-    kept = np.empty((size, d)), np.empty(size), np.empty(size)
+    past = size if climb else 0
+    kept = np.empty((size, d)), np.empty(size), np.empty(size), np.empty((past, d)), np.empty((past, d, d))
 
     def ahead(rows: slice, n: int) -> None:
         model = (A, Q, step[rows], h, m0, P0, j[rows], J[rows], m, P)
@@ -176,17 +214,7 @@ def smooth_chain(A, Q, step, h, m0, P0, j, J, block, mean, var, log_norm) -> Non
         if rows.stop < T:
             m[:], P[:] = before.pop()
         ahead(rows, n)
-        everything: list = [
-            A,
-            step[rows],
-            h,
-            J[rows],
-            *(a[:n] for a in kept),
-            u,
-            U,
-            mean[rows],
-            var[rows],
-            X,
-            x,
-        ]
+        site = (A, step[rows], h, J[rows], *(a[:n] for a in kept))
+        everything: list = [*site, u, U, mean[rows], var[rows], X, x, hP, climb, *slope]
         backward(*everything)
+    return slope

@@ -176,34 +176,17 @@ def evidence_gradient(
     >>> bool(np.isclose(slope.P[0, 0, 0], (more - value) / 1e-6, rtol=1e-4))
     True
     """
-    from hidamari.statespace import _adjoint
-
-    given, sites, constant = sites_only(*check(ss, sites, "covariance"))
-    layout = lay_out(given)
-    ss, sites = layout.ss, sites_for(layout, Sites(sites.j, _dense(sites.J)))
-    mean, cov, log_norm = _outputs(sites)
-    block = _block(ss, sites.j.shape[1], states=True)
-
-    def work(t0: int, t1: int) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        # on an irregular grid each piece has steps of its own: it gets no others
-        step = ss.step[t0:t1]
-        used = np.unique(step[step >= 0])
-        step = np.where(step < 0, -1, np.searchsorted(used, step))
-        part = ss._replace(A=ss.A[used], Q=ss.Q[used], step=step)
-        out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
-        return used, _adjoint.smooth_joint(part, Sites(sites.j[t0:t1], sites.J[t0:t1]), block, True, *out)
-
-    n = _threads.how_many(n_threads, _work(ss))
-    pieces = _PIECES if _threads.is_long(_work(ss)) else 1
-    dA, dQ, dm, dP = np.zeros_like(ss.A), np.zeros_like(ss.Q), np.zeros_like(ss.m), np.zeros_like(ss.P)
-    for used, part in _threads.run(work, _threads.cut(ss.step, pieces), n):
-        dA[used] += part[0]
-        dQ[used] += part[1]
-        dm += part[2]
-        dP += part[3]
-    dA, dQ, dm, dP = gradient_back(layout, dA, dQ, dm, dP)
-    value = float(np.sum(log_norm + constant))
-    return Smoothed(*moments_back(layout, mean, cov)), value, StateSpace(dA, dQ, given.step, given.H, dm, dP)
+    ss, sites, constant = sites_only(*check(ss, sites, "covariance"))
+    T, K = sites.j.shape
+    if K == 1 or (sites.J.ndim == 2 and len(ss.H) == K):
+        diagonal = Sites(sites.j, sites.J.reshape(T, K))
+        mean, var, log_norm, slope = _run_chains(ss, diagonal, n_threads, True, climb=True)
+        cov = _dense(var)
+    else:
+        sites = Sites(sites.j, _dense(sites.J))
+        mean, cov, log_norm, slope = _run_joint(ss, sites, n_threads, True, climb=True)
+    dA, dQ, dm, dP = slope
+    return Smoothed(mean, cov), float(np.sum(log_norm + constant)), StateSpace(dA, dQ, ss.step, ss.H, dm, dP)
 
 
 def sample(
@@ -291,12 +274,6 @@ def _diagonal(J: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.einsum("tkk->tk", J))
 
 
-def _outputs(sites: Sites) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Arrays for the mean, covariance and log normaliser of every row."""
-    T, K = sites.j.shape
-    return np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
-
-
 def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool):
     """Pick the form and the loop, run it over ranges of trials, put the pieces together."""
     if isinstance(sites, Readings) or form.startswith("square_root"):
@@ -304,58 +281,85 @@ def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | No
     if form == "auto" and precision_ratio(ss, sites.J) > SQUARE_ROOT_ABOVE:
         return _run_square_root(ss, sites, form, n_threads, smoothing)
     T, K = sites.j.shape
-    if K == 1:
-        mean, var, log_norm = _run_chains(ss, Sites(sites.j, sites.J.reshape(T, 1)), n_threads, smoothing)
+    if K == 1 or (sites.J.ndim == 2 and len(ss.H) == K):
+        diagonal = Sites(sites.j, sites.J.reshape(T, K))
+        mean, var, log_norm, _ = _run_chains(ss, diagonal, n_threads, smoothing)
         return mean, var.reshape(sites.J.shape), log_norm
-    if sites.J.ndim == 2 and len(ss.H) == K:
-        return _run_chains(ss, sites, n_threads, smoothing)
-    mean, cov, log_norm = _run_joint(ss, Sites(sites.j, _dense(sites.J)), n_threads, smoothing)
+    mean, cov, log_norm, _ = _run_joint(ss, Sites(sites.j, _dense(sites.J)), n_threads, smoothing)
     return mean, cov if sites.J.ndim == 3 else _diagonal(cov), log_norm
 
 
-def _run_joint(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool):
-    """All chains together, for dense sites."""
+def _run_joint(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool, climb: bool = False):
+    """All chains together, for dense sites: mean, cov, log_norm, and with ``climb`` the four derivatives."""
     from hidamari.statespace import _adjoint, _numba
 
     layout = lay_out(ss)
     ss, sites = layout.ss, sites_for(layout, sites)
-    mean, cov, log_norm = _outputs(sites)
-    block = _block(ss, sites.j.shape[1])
+    T, K = sites.j.shape
+    mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
+    block = _block(ss, K, climb)
 
-    def work(t0: int, t1: int) -> None:
-        part = ss._replace(step=ss.step[t0:t1]), Sites(sites.j[t0:t1], sites.J[t0:t1])
+    def work(t0: int, t1: int):
+        used, part = _some_rows(ss, t0, t1, climb)
+        own = Sites(sites.j[t0:t1], sites.J[t0:t1])
         out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
         if smoothing:
-            _adjoint.smooth_joint(*part, block, False, *out)
-        else:
-            _numba.filter_joint(*part, *out)
+            return used, slice(None), _adjoint.smooth_joint(part, own, block, climb, *out)
+        return _numba.filter_joint(part, own, *out)
 
-    n = _threads.how_many(n_threads, _work(ss))
-    _threads.run(work, _threads.cut(ss.step, n), n)
-    return *moments_back(layout, mean, cov), log_norm
+    parts = _threads.run(work, *_shares(ss.step, n_threads, _work(ss), climb))
+    slope = list(gradient_back(layout, *_total(ss, parts))) if climb else []
+    return *moments_back(layout, mean, cov), log_norm, slope
 
 
-def _run_chains(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool):
-    """Every chain by itself, for one read-out a chain and diagonal sites."""
+def _run_chains(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool, climb: bool = False):
+    """Every chain by itself, for one read-out a chain and diagonal sites; the same answers."""
     from hidamari.statespace import _chains
 
     T, C = sites.j.shape
-    means, variances, norms = np.empty((C, T)), np.empty((C, T)), np.empty((C, T))
+    mean, var, log_norm = np.empty((C, T)), np.empty((C, T)), np.empty((C, T))
     A, Q = (np.ascontiguousarray(a.swapaxes(0, 1)) for a in (ss.A, ss.Q))
     j, J = np.ascontiguousarray(sites.j.T), np.ascontiguousarray(sites.J.T)
-    block = _block(ss, 1)
+    block = _block(ss, 1, climb)
 
-    def work(c: int, t0: int, t1: int) -> None:
-        model = (A[c], Q[c], ss.step[t0:t1], ss.H[c, 0], ss.m[c], ss.P[c], j[c, t0:t1], J[c, t0:t1])
-        out = (means[c, t0:t1], variances[c, t0:t1], norms[c, t0:t1])
+    def work(c: int, t0: int, t1: int):
+        used, part = _some_rows(ss._replace(A=A[c], Q=Q[c]), t0, t1, climb)
+        model = (part.A, part.Q, part.step, ss.H[c, 0], ss.m[c], ss.P[c], j[c, t0:t1], J[c, t0:t1])
+        out = (mean[c, t0:t1], var[c, t0:t1], log_norm[c, t0:t1])
         if smoothing:
-            _chains.smooth_chain(*model, block, *out)
-        else:
-            _chains.filter_chain(*model, *out)
+            return (used, c), c, _chains.smooth_chain(*model, block, climb, *out)
+        return _chains.filter_chain(*model, *out)
 
-    n = _threads.how_many(n_threads, _work(ss) // C)
-    _threads.run(work, [(c, *rows) for c in range(C) for rows in _threads.cut(ss.step, n)], n)
-    return np.ascontiguousarray(means.T), np.ascontiguousarray(variances.T), norms.sum(0)
+    ranges, n = _shares(ss.step, n_threads, _work(ss) // C, climb)
+    parts = _threads.run(work, [(c, *rows) for c in range(C) for rows in ranges], n)
+    slope = _total(ss, parts) if climb else []
+    return np.ascontiguousarray(mean.T), np.ascontiguousarray(var.T), log_norm.sum(0), slope
+
+
+def _shares(step: np.ndarray, n_threads: int | None, work: int, climb: bool):
+    """Runs of trials, and the number of threads for them; where sums are to be made, that changes no run."""
+    n = _threads.how_many(n_threads, work)
+    pieces = n if not climb else _PIECES if _threads.is_long(work) else 1
+    return _threads.cut(step, pieces), n
+
+
+def _some_rows(ss: StateSpace, t0: int, t1: int, climb: bool) -> tuple[np.ndarray | None, StateSpace]:
+    """The chains over some rows; with ``climb``, with no more steps than they use, and which these are."""
+    step = ss.step[t0:t1]
+    if not climb:
+        return None, ss._replace(step=step)
+    used = np.unique(step[step >= 0])
+    own = np.where(step < 0, -1, np.searchsorted(used, step))
+    return used, ss._replace(A=ss.A[used], Q=ss.Q[used], step=own)
+
+
+def _total(ss: StateSpace, parts: list) -> list[np.ndarray]:
+    """Sums of derivatives by A, Q, m and P, each part with the places of its A and Q and of its m and P."""
+    total = [np.zeros_like(a) for a in (ss.A, ss.Q, ss.m, ss.P)]
+    for steps, chains, part in parts:
+        for whole, at, share in zip(total, (steps, steps, chains, chains), part):
+            whole[at] += share
+    return total
 
 
 def _run_square_root(
@@ -385,8 +389,8 @@ def _work(ss: StateSpace) -> int:
     return len(ss.step) * ss.m.size**2
 
 
-def _block(ss: StateSpace, K: int, states: bool = False) -> int:
+def _block(ss: StateSpace, K: int, states: bool) -> int:
     """Rows between check-points, such that what a block keeps stays within ``_BLOCK_BYTES``."""
     D, d = ss.m.size, ss.m.shape[1]
-    row = 8 * (K * (D + 8) + K * (K + 8) + states * D * (D + 8)) if K > 1 else 8 * (d + 2)
-    return max(1024, _BLOCK_BYTES // row)
+    row = K * (D + 8) + K * (K + 8) + states * D * (D + 8) if K > 1 else d + 2 + states * d * (d + 1)
+    return max(1024, _BLOCK_BYTES // (8 * row))
