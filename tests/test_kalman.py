@@ -59,7 +59,8 @@ def dense_lds(rng):
 
 def agree(found, exact, tolerance=1e-11):
     np.testing.assert_allclose(found.mean, exact.mean, atol=tolerance)
-    np.testing.assert_allclose(found.cov, exact.cov if found.cov.ndim == 3 else exact.var, atol=tolerance)
+    cov = exact.cov if exact.cov.ndim == found.cov.ndim else exact.var
+    np.testing.assert_allclose(found.cov, cov, atol=tolerance)
 
 
 def whole(arrays):
@@ -279,9 +280,22 @@ def test_exact_readings_need_the_square_root_form(rng):
         found = kalman.smooth(ss, exact, form=form)
         assert found.mean[0, 0] == 1.0
         assert found.cov[0, 0] == pytest.approx(0.0, abs=1e-15)
-    for refused in (lambda: kalman.evidence_gradient(ss, exact), lambda: kalman.sample(ss, exact, 1, rng)):
+    for refused in (
+        lambda: kalman.evidence_gradient(ss, exact),
+        lambda: kalman.sample(ss, exact, 1, rng),
+        lambda: kalman.smooth(ss, exact, method="rts"),
+    ):
         with pytest.raises(ValueError, match="exact readings"):
             refused()
+
+
+@pytest.mark.parametrize("method", ["bidirectional", "rts"])
+def test_the_other_methods_are_of_one_form(method):
+    ss = Matern(1, 0.3).state_space(np.arange(4) * 0.1)
+    readings = Readings(np.ones((4, 1)), np.full((4, 1), 1e-6))  # plain covariances keep 10 digits of these
+    agree(kalman.smooth(ss, readings, method=method), kalman.smooth(ss, readings), 1e-8)
+    with pytest.raises(ValueError, match="form must be 'auto' or 'covariance' with method="):
+        kalman.smooth(ss, readings, method=method, form="square_root")
 
 
 # ---------------------------------------------------------------------------------------- the threads

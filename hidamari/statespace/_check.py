@@ -86,12 +86,34 @@ def _refuse(name: str, array: np.ndarray, wrong: np.ndarray, allowed: str) -> No
 def sites_only(ss: StateSpace, sites: Sites | Readings, constant):
     """The same, where exact readings have no place."""
     if isinstance(sites, Readings):
-        raise ValueError("exact readings (R = 0) have no finite sites: filter, smooth and infer take them")
+        raise ValueError(
+            "exact readings (R = 0) have no finite sites: use infer, or smooth by its own method"
+        )
     return ss, sites, constant
 
 
 def precision_ratio(ss: StateSpace, J: np.ndarray) -> float:
-    """The largest site precision times prior variance of a read-out."""
+    """The largest site precision times prior variance, max of J_t,aa (H P H')_aa over rows and read-outs.
+
+    Its logarithm is about the number of digits that plain covariances lose.
+
+    Parameters
+    ----------
+    ss : StateSpace
+        The chains.
+    J : ndarray, shape (T, K, K) or (T, K)
+        Precisions of sites.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from hidamari.statespace.kernels import Matern
+    >>> precision_ratio(Matern(order=0, variance=2.0).state_space(np.arange(3.0)), np.full((3, 1), 10.0))
+    20.0
+    """
     prior = np.einsum("cai,cij,caj->ca", ss.H, ss.P, ss.H).ravel()
     diagonal = J if J.ndim == 2 else np.einsum("tkk->tk", J)
     return float(np.max(diagonal * prior, initial=0.0))

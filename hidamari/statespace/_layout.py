@@ -12,7 +12,7 @@ import numpy as np
 
 from hidamari.statespace.types import Sites, StateSpace
 
-__all__ = ["Layout", "gradient_back", "lay_out", "moments_back", "sites_for"]
+__all__ = ["Layout", "dense", "diagonals", "gradient_back", "lay_out", "moments_back", "sites_for"]
 
 
 class Layout(NamedTuple):
@@ -87,3 +87,13 @@ def gradient_back(layout: Layout, dA: np.ndarray, dQ: np.ndarray, dm: np.ndarray
     turned = B.swapaxes(1, 2)
     dA = turned @ dA @ np.linalg.inv(turned)
     return dA, turned @ dQ @ B, (turned @ dm[:, :, None])[:, :, 0], turned @ dP @ B
+
+
+def dense(J: np.ndarray) -> np.ndarray:
+    """Matrices (T, K, K) of diagonals (T, K), or of matrices as they are."""
+    return J if J.ndim == 3 else np.ascontiguousarray(J[:, :, None] * np.eye(J.shape[1]))
+
+
+def diagonals(J: np.ndarray) -> np.ndarray:
+    """The diagonals of (T, K, K), contiguous."""
+    return np.ascontiguousarray(np.einsum("tkk->tk", J))

@@ -10,7 +10,7 @@ import numpy as np
 
 from hidamari.statespace import _threads
 from hidamari.statespace._check import SQUARE_ROOT_ABOVE, check, precision_ratio, sites_only
-from hidamari.statespace._layout import gradient_back, lay_out, moments_back, sites_for
+from hidamari.statespace._layout import dense, diagonals, gradient_back, lay_out, moments_back, sites_for
 from hidamari.statespace.types import Filtered, Readings, Sites, Smoothed, StateSpace
 
 __all__ = ["evidence", "evidence_gradient", "filter", "infer", "precision_ratio", "sample", "smooth"]
@@ -37,7 +37,8 @@ def filter(
     form : {"auto", "covariance", "square_root", "square_root_float32"}
         How covariances are carried; the last one does the arithmetic in single precision.
     n_threads : int, optional
-        Threads over trials and chains; by default as many as there are cores, when the work is worth it.
+        Threads over trials and chains; by default as many as there are cores, when the work is worth it. No
+        answer depends on it by a bit.
 
     Returns
     -------
@@ -47,7 +48,8 @@ def filter(
     Raises
     ------
     ValueError
-        If a shape does not fit, or exact readings contradict each other.
+        If a shape does not fit, a number is not finite (NaN in y and inf in R mean not observed), a variance
+        is negative, or exact readings contradict each other.
 
     Examples
     --------
@@ -78,8 +80,10 @@ def smooth(
     ss, sites, form, n_threads
         As in :func:`filter`.
     method : {"covariance", "bidirectional", "rts"}
-        A forward filter and its adjoint (default); two information filters run from both ends and merged
-        (stationary chains only); or the Rauch-Tung-Striebel recursion. All are exact and agree to rounding.
+        A forward filter and its adjoint (default), which keeps K (D + K) numbers a row for D states, and a
+        bounded number for long trials; two information filters run from both ends and merged (stationary
+        chains with a zero mean only), 5 D^2 a row; or the Rauch-Tung-Striebel recursion, 2 D^2. All are exact
+        and agree to rounding. The last two are there to compare with, in plain covariance form.
 
     Returns
     -------
@@ -89,7 +93,22 @@ def smooth(
     Raises
     ------
     ValueError
-        If a shape does not fit or the method is not known.
+        As :func:`filter`, and if the method is not known, or does not take these chains or exact readings.
+
+    References
+    ----------
+    .. [1] P. de Jong, Smoothing and interpolation with the state-space model, JASA 84, 1989.
+    .. [2] S. Särkkä, Bayesian Filtering and Smoothing, 2013, chapter 8.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hidamari.statespace.kernels import Matern
+    >>> ss = Matern(order=1, lengthscale=0.3).state_space(np.arange(5) * 0.1)
+    >>> y = np.array([[0.0], [1.0], [np.nan], [1.0], [0.0]])
+    >>> found = smooth(ss, Readings(y, np.full((5, 1), 0.1)))
+    >>> found.mean[:, 0].round(2).tolist()
+    [0.2, 0.79, 1.0, 0.79, 0.2]
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, found {method!r}")
@@ -97,16 +116,13 @@ def smooth(
         return infer(ss, sites, form=form, n_threads=n_threads)[0]
     from hidamari.statespace import _two_filter
 
-    ss, sites, _ = check(ss, sites, form)
-    if isinstance(sites, Readings):
-        raise ValueError(
-            f"method={method!r} takes finite sites; exact readings (R = 0) need method='covariance'"
-        )
+    if form not in ("auto", "covariance"):
+        raise ValueError(f"form must be 'auto' or 'covariance' with method={method!r}, found {form!r}")
+    ss, sites, _ = sites_only(*check(ss, sites, "covariance"))
     diagonal = sites.J.ndim == 2
-    dense = Sites(sites.j, _dense(sites.J))
     smoother = _two_filter.bidirectional if method == "bidirectional" else _two_filter.rts
-    mean, cov = smoother(ss, dense)
-    return Smoothed(mean, np.ascontiguousarray(np.einsum("tkk->tk", cov)) if diagonal else cov)
+    mean, cov = smoother(ss, Sites(sites.j, dense(sites.J)))
+    return Smoothed(mean, diagonals(cov) if diagonal else cov)
 
 
 def infer(
@@ -114,12 +130,30 @@ def infer(
 ) -> tuple[Smoothed, float]:
     """Smoothed moments and the log evidence from one pass forward and one back.
 
-    Parameters and errors as in :func:`filter`.
+    Parameters
+    ----------
+    ss, sites, form, n_threads
+        As in :func:`filter`.
 
     Returns
     -------
     tuple of Smoothed and float
         The moments of f and log of the integral of prior times sites.
+
+    Raises
+    ------
+    ValueError
+        As :func:`filter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hidamari.statespace.kernels import Matern
+    >>> ss = Matern(order=1, lengthscale=0.3).state_space(np.arange(5) * 0.1)
+    >>> nothing = Sites(np.zeros((5, 1)), np.zeros((5, 1)))
+    >>> (mean, var), value = infer(ss, nothing)
+    >>> var[:, 0].round(6).tolist(), value
+    ([1.0, 1.0, 1.0, 1.0, 1.0], 0.0)
     """
     ss, sites, constant = check(ss, sites, form)
     mean, cov, log_norm = _run(ss, sites, form, n_threads, smoothing=True)
@@ -131,7 +165,28 @@ def evidence(
 ) -> float:
     """Log of the integral of prior times sites; for readings, their log marginal likelihood.
 
-    Parameters and errors as in :func:`filter`.
+    Parameters
+    ----------
+    ss, sites, form, n_threads
+        As in :func:`filter`.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        As :func:`filter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hidamari.statespace.kernels import Matern
+    >>> ss = Matern(order=1, lengthscale=0.3).state_space(np.zeros(1))
+    >>> value = evidence(ss, Readings(np.ones((1, 1)), np.ones((1, 1))))  # y ~ N(0, 1 + 1)
+    >>> bool(np.isclose(value, -0.25 - 0.5 * np.log(4 * np.pi)))
+    True
     """
     return float(np.sum(filter(ss, sites, form=form, n_threads=n_threads).log_norm))
 
@@ -181,9 +236,9 @@ def evidence_gradient(
     if K == 1 or (sites.J.ndim == 2 and len(ss.H) == K):
         diagonal = Sites(sites.j, sites.J.reshape(T, K))
         mean, var, log_norm, slope = _run_chains(ss, diagonal, n_threads, True, climb=True)
-        cov = _dense(var)
+        cov = dense(var)
     else:
-        sites = Sites(sites.j, _dense(sites.J))
+        sites = Sites(sites.j, dense(sites.J))
         mean, cov, log_norm, slope = _run_joint(ss, sites, n_threads, True, climb=True)
     dA, dQ, dm, dP = slope
     return Smoothed(mean, cov), float(np.sum(log_norm + constant)), StateSpace(dA, dQ, ss.step, ss.H, dm, dP)
@@ -235,7 +290,7 @@ def sample(
     given, sites, _ = sites_only(*check(ss, sites, "covariance"))
     if n < 0:
         raise ValueError(f"n must be at least 0, found {n}")
-    J = _dense(sites.J)
+    J = dense(sites.J)
     T, K = sites.j.shape
     layout = lay_out(given)
     ss, inner = layout.ss, sites_for(layout, Sites(sites.j, J))
@@ -264,16 +319,6 @@ def sample(
     return draws
 
 
-def _dense(J: np.ndarray) -> np.ndarray:
-    """J as (T, K, K)."""
-    return J if J.ndim == 3 else np.ascontiguousarray(J[:, :, None] * np.eye(J.shape[1]))
-
-
-def _diagonal(J: np.ndarray) -> np.ndarray:
-    """The diagonals of (T, K, K), contiguous."""
-    return np.ascontiguousarray(np.einsum("tkk->tk", J))
-
-
 def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool):
     """Pick the form and the loop, run it over ranges of trials, put the pieces together."""
     if isinstance(sites, Readings) or form.startswith("square_root"):
@@ -285,8 +330,8 @@ def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | No
         diagonal = Sites(sites.j, sites.J.reshape(T, K))
         mean, var, log_norm, _ = _run_chains(ss, diagonal, n_threads, smoothing)
         return mean, var.reshape(sites.J.shape), log_norm
-    mean, cov, log_norm, _ = _run_joint(ss, Sites(sites.j, _dense(sites.J)), n_threads, smoothing)
-    return mean, cov if sites.J.ndim == 3 else _diagonal(cov), log_norm
+    mean, cov, log_norm, _ = _run_joint(ss, Sites(sites.j, dense(sites.J)), n_threads, smoothing)
+    return mean, cov if sites.J.ndim == 3 else diagonals(cov), log_norm
 
 
 def _run_joint(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool, climb: bool = False):
