@@ -1,6 +1,13 @@
-"""Recordings with their licences, simulations with their truth, and binning."""
+"""Recordings and classic series with their licences, simulations with their truth, and binning."""
 
 from hidamari.datasets.real import Recording, load_aplysia, load_hippocampus, load_retinal_waves
+from hidamari.datasets.series import (
+    load_airline,
+    load_co2,
+    load_coal_disasters,
+    load_nile,
+    load_sunspots,
+)
 from hidamari.datasets.simulate import Simulation, simulate_lorenz, simulate_spikes, simulate_van_der_pol
 from hidamari.datasets.spikes import bin_spikes
 
@@ -8,9 +15,14 @@ __all__ = [
     "Recording",
     "Simulation",
     "bin_spikes",
+    "load_airline",
     "load_aplysia",
+    "load_co2",
+    "load_coal_disasters",
     "load_hippocampus",
+    "load_nile",
     "load_retinal_waves",
+    "load_sunspots",
     "simulate_lorenz",
     "simulate_spikes",
     "simulate_van_der_pol",
