@@ -87,12 +87,12 @@ def test_coal_disasters_are_dates_in_the_observed_window():
     assert events.sizes == {"event": 191}
     assert (np.diff(events) >= 0).all()
     assert events.t_start < float(events[0]) and float(events[-1]) < events.t_stop
-    assert events.t_stop - events.t_start == pytest.approx(
-        40_550 / 365.25, abs=1 / 365
-    )  # the days of Jarrett
-    # 15 March 1851 and 22 March 1962, as days of the year.
-    assert (float(events[0]) - 1851) * 365.25 == pytest.approx(74, abs=0.05)
-    assert (float(events[-1]) - 1962) * 365.25 == pytest.approx(81, abs=0.05)
+    days = (events - 2000) * 365.25
+    assert (events.t_stop - events.t_start) * 365.25 == pytest.approx(40_550, abs=0.05)  # Jarrett's
+    # 15 March 1851 and 22 March 1962, and whole days between, to the four digits given.
+    assert float(days[-1] - days[0]) == pytest.approx(40_549, abs=0.05)
+    first = (np.datetime64("1851-03-15") - np.datetime64("2000-01-01")).astype(int)
+    np.testing.assert_allclose((days - first + 0.5) % 1, 0.25, atol=0.03)
     assert (np.diff(events) == 0).sum() == 1
     # The rate fell to a third about 1890.
     assert int((events < 1890).sum()) > 2.5 * int((events >= 1890).sum()) * 39 / 72

@@ -7,8 +7,7 @@ import numpy as np
 
 __all__ = ["load_airline", "load_co2", "load_coal_disasters", "load_nile", "load_sunspots"]
 
-# 15 March 1851 to 22 March 1962, both included, in the source's years (day of the year / 365.25).
-_COAL_WINDOW = (1851 + 73 / 365.25, 1962 + 81 / 365.25)
+_HALF_DAY = 0.5 / 365.25  # in years
 
 
 def load_co2() -> Any:
@@ -159,8 +158,8 @@ def load_airline() -> Any:
 def load_coal_disasters(n_bins: int | None = None) -> Any:
     """Explosions in British coal mines that killed ten or more, 15 March 1851 to 22 March 1962.
 
-    191 dates, or how many of them lie in each of `n_bins` equal parts of the 111.02 years observed. Two
-    explosions share a day. Published facts, free to use.
+    191 dates, in Julian years of 365.25 days, or how many of them lie in each of `n_bins` equal parts of the
+    111.02 years observed. Two explosions share a day. Published facts, free to use.
 
     Parameters
     ----------
@@ -170,7 +169,7 @@ def load_coal_disasters(n_bins: int | None = None) -> Any:
     Returns
     -------
     xarray.DataArray
-        Without `n_bins`: dates in years, dim `event`; attributes `t_start` and `t_stop` are the observed window.
+        Without `n_bins`: dates in years, dim `event`; attributes `t_start`, `t_stop` are the observed window.
         With it: counts, dim `time`, the centres of the bins in years; attribute `bin_years` is their width.
 
     Raises
@@ -195,14 +194,15 @@ def load_coal_disasters(n_bins: int | None = None) -> Any:
 
     (years,) = _columns("coal")
     events = years.astype(float)
-    start, stop = _COAL_WINDOW
+    # The first and the last explosion lie on the first and the last day observed: 40,550 days in all.
+    start, stop = float(events[0] - _HALF_DAY), float(events[-1] + _HALF_DAY)
     source = {"licence": "published facts", "citation": "Jarrett (1979) Biometrika 66:191-193."}
     if n_bins is None:
         about = {"units": "year", "long_name": "explosions in coal mines", "t_start": start, "t_stop": stop}
         return xr.DataArray(events, dims="event", name="explosions", attrs=about | source)
     if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
         raise ValueError(f"n_bins is {n_bins!r}; allowed: a whole number of at least 1")
-    counts, edges = np.histogram(events, bins=int(n_bins), range=_COAL_WINDOW)
+    counts, edges = np.histogram(events, bins=int(n_bins), range=(start, stop))
     return _series(
         (edges[1:] + edges[:-1]) / 2,
         counts.astype(float),
