@@ -3,11 +3,13 @@
 import doctest
 from dataclasses import dataclass, field
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hidamari import parameters
-from hidamari.parameters import check, flatten, parameter, unflatten
+from hidamari.parameters import check, flatten, is_jax, parameter, paths, unflatten
 from hidamari.statespace.kernels import Constant, Cosine, HidaMatern, Matern
 
 
@@ -19,6 +21,18 @@ class Noise:
     df: float = parameter(4.0, "positive")
     n: int = parameter(3, "integer")
     label: str = field(default="noise")
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A piece with numbers of either sign and a scale that stays unless asked for."""
+
+    bias: np.ndarray | float = parameter(0.0, "real")
+    start: float = parameter(100.0, "held")
+    slope: float = parameter(2.0, "positive")
 
     def __post_init__(self):
         check(self)
@@ -116,10 +130,57 @@ def test_nothing_free_is_an_empty_vector():
     assert unflatten(Matern(2), [], []) == Matern(2)
 
 
+def test_real_parameters_are_their_own_coordinate_and_zero_may_move():
+    line = Line(bias=[-1.5, 0.0, 1e-300])
+    vector, names = flatten(line)
+    assert names == ["bias[0]", "bias[1]", "bias[2]", "slope"]
+    np.testing.assert_array_equal(vector[:3], [-1.5, 0.0, 1e-300])
+    back = unflatten(line, [3.0, -2.0, 800.0, 0.0], names)
+    np.testing.assert_array_equal(back.bias, [3.0, -2.0, 800.0])
+    assert back.slope == 1.0
+    np.testing.assert_array_equal(line.bias, [-1.5, 0.0, 1e-300])
+    assert flatten(Line(), free="bias")[1] == ["bias"]
+
+
+def test_held_parameters_move_only_by_name():
+    assert flatten(Line())[1] == ["bias", "slope"]
+    assert paths(Line()) == ["bias", "start", "slope"]
+    vector, names = flatten([Line(), Line()], free=["1.start", "slope"])
+    assert names == ["0.slope", "1.start", "1.slope"]
+    assert vector[1] == pytest.approx(np.log(100.0))
+    back = unflatten([Line(), Line()], vector + 1.0, names)
+    assert (back[0].start, back[1].start) == (100.0, pytest.approx(100.0 * np.e))
+    assert paths(HidaMatern(frequency=0.0)) == ["lengthscale", "variance"]
+
+
+def test_jax_values_pass_and_come_back():
+    kernel = Matern(2, 0.3) + HidaMatern(1, 2.0, 0.7)
+    vector, names = flatten(kernel)
+    seen = []
+
+    def total(x):
+        moved = unflatten(kernel, x, names)
+        seen.append(moved)
+        assert is_jax(moved)
+        assert paths(moved) == names
+        return 3.0 * moved.first.lengthscale + moved.second.frequency**2
+
+    with jax.enable_x64(True):
+        gradient = jax.jit(jax.grad(total))(jnp.asarray(vector))
+        np.testing.assert_allclose(gradient, [0.9, 0.0, 0.0, 2 * 0.49, 0.0], rtol=1e-12)
+        line = unflatten(Line(bias=[1.0, 2.0]), jnp.array([5.0, 0.0]), ["bias[1]", "slope"])
+        np.testing.assert_array_equal(line.bias, [1.0, 5.0])
+    assert seen[0].first.order == 2
+    assert not is_jax(kernel)
+    assert not is_jax([kernel, Line(bias=[1.0, 2.0])])
+    with pytest.raises(ValueError, match="order must be a whole number"):
+        Matern(order=jnp.float32(1.5))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: parameter(1.0, "real"), "constraint must be one of .*, got 'real'"),
+        (lambda: parameter(1.0, "complex"), "constraint must be one of .*, got 'complex'"),
         (lambda: flatten(Matern(), free="length"), r"free has 'length', which is not among .*'lengthscale'"),
         (lambda: flatten(Matern(), free=["order"]), "free has 'order', but order is a whole number"),
         (lambda: unflatten(Matern(), [0.0, 1.0], ["variance"]), r"vector must have shape \(1,\).*got \(2,\)"),
@@ -139,6 +200,9 @@ def test_nothing_free_is_an_empty_vector():
         (lambda: Noise(scale=[[1.0], [1.0, 2.0]]), r"scale must be a finite number above 0, got \[\[1.0\], "),
         (lambda: Noise(n=[1, 2]), r"n must be a whole number, 0 or more, got \[1, 2\]"),
         (lambda: Noise(n=-1), "n must be a whole number, 0 or more, got -1"),
+        (lambda: Line(bias=[0.0, np.nan]), "bias must be a finite number, got nan at index 1"),
+        (lambda: Line(start=0.0), "start must be a finite number above 0, got 0.0"),
+        (lambda: unflatten(Line(), [np.inf], ["bias"]), "bias must be a finite number, got inf"),
         (lambda: Noise(df=True), "df must be a finite number above 0, got True"),
     ],
 )
