@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from hidamari import plotting
+from hidamari.plotting._style import INK
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -75,7 +76,7 @@ def test_lane_ticks_are_in_the_units_of_the_latent(ds):
 def test_truth_is_drawn_in_the_same_lanes(ds):
     truth = np.zeros((50, 3)) + np.sin(np.arange(50))[:, None]
     ax = plotting.latents(ds, truth=truth)
-    black = [line for line in ax.lines if line.get_color() == plotting._INK]
+    black = [line for line in ax.lines if line.get_color() == INK]
     for drawn, offset in zip(black, offsets(ax), strict=True):
         np.testing.assert_allclose(drawn.get_ydata() - offset, truth[:, 0], atol=1e-12)
     assert "truth in black" in ax.get_title(loc="left")

@@ -1,16 +1,11 @@
-"""Results as pictures: labelled arrays in, matplotlib Axes out.
-
-Every function draws on the Axes it is given, or on a new one, and returns it. Time is in seconds, rates are
-in spikes per second, bands hold 95 % of the posterior, and a line carries its name where it ends.
-"""
+"""Populations as pictures: latents, rates and spikes over time in seconds."""
 
 import numpy as np
 
-__all__ = ["elbo", "latents", "peak_order", "raster", "rates"]
+from hidamari.plotting._style import GREY, INK, PALE, PALETTE, name_at, new_axes, nice, signed, variable
 
-# Okabe & Ito (2008), told apart with every kind of colour vision; their yellow is too light on white.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B6B6B")
-_INK, _GREY, _PALE = "#1A1A1A", "#6B6B6B", "#DDDDDD"
+__all__ = ["latents", "peak_order", "raster", "rates"]
+
 _Z95 = 1.959963984540054  # the 97.5 % point of the standard normal
 _MAX_LINES = 8  # more units than this are a picture, not lines
 
@@ -51,26 +46,26 @@ def latents(ds, ax=None, trial=0, truth=None):
     >>> hd.plotting.latents(ds).get_xlabel()
     'time (s)'
     """
-    mean = _one_trial(_variable(ds, "latent_mean"), trial, "latent")
-    half = _Z95 * np.sqrt(_one_trial(_variable(ds, "latent_var"), trial, "latent").values)
+    mean = _one_trial(variable(ds, "latent_mean"), trial, "latent")
+    half = _Z95 * np.sqrt(_one_trial(variable(ds, "latent_var"), trial, "latent").values)
     time, centre = mean["time"].values, mean.values
     names = [f"latent {name}" for name in mean["latent"].values]
-    ax = _axes(ax, 1.2 + 0.8 * len(names))
+    ax = new_axes(ax, 1.2 + 0.8 * len(names))
     offsets = _lanes(centre - half, centre + half)
     if truth is not None:
         truth = np.asarray(truth, dtype=float)
         if truth.shape != centre.shape:
             raise ValueError(f"truth has shape {truth.shape}, the trial's latents have {centre.shape}")
     for l, (name, offset) in enumerate(zip(names, offsets)):
-        colour = _PALETTE[l % len(_PALETTE)]
+        colour = PALETTE[l % len(PALETTE)]
         middle = centre[:, l] + offset
-        ax.axhline(offset, color=_PALE, linewidth=0.8, zorder=0)
+        ax.axhline(offset, color=PALE, linewidth=0.8, zorder=0)
         ax.fill_between(time, middle - half[:, l], middle + half[:, l], color=colour, alpha=0.22, linewidth=0)
         if truth is not None:
-            ax.plot(time, truth[:, l] + offset, color=_INK, linewidth=0.9)
+            ax.plot(time, truth[:, l] + offset, color=INK, linewidth=0.9)
         ax.plot(time, middle, color=colour, linewidth=1.6, label=name)
-        _name_at(ax, time[-1], middle[-1], name, colour)
-    _lane_ticks(ax, offsets, _nice(0.6 * np.abs(centre).max(initial=0.0)), negative=True)
+        name_at(ax, time[-1], middle[-1], name, colour)
+    _lane_ticks(ax, offsets, nice(0.6 * np.abs(centre).max(initial=0.0)), negative=True)
     _finish(ax, mean, "posterior mean and 95 % band" + (", truth in black" if truth is not None else ""))
     return ax
 
@@ -112,7 +107,7 @@ def rates(ds, ax=None, trial=0, units=None, order=None, counts=None):
     >>> hd.plotting.rates(rate, order=hd.plotting.peak_order(rate)).get_ylabel()
     '30 units, reordered'
     """
-    rate = _one_trial(_variable(ds, "rate"), trial, "unit")
+    rate = _one_trial(variable(ds, "rate"), trial, "unit")
     names = rate["unit"].values.tolist()
     if counts is not None:
         counts = np.asarray(counts, dtype=float)
@@ -163,72 +158,24 @@ def raster(counts, ax=None, trial=0, order=None):
     >>> hd.plotting.raster(counts).get_xlabel()
     'time (s)'
     """
-    counts = _one_trial(_variable(counts, "counts"), trial, "unit")
+    counts = _one_trial(variable(counts, "counts"), trial, "unit")
     names, width, time = counts["unit"].values, _bin_s(counts), counts["time"].values
     rows = _rows(order, len(names))
     values = counts.values[:, rows].astype(float)
     at, lane = _spread(values, time, width)
     unseen = np.isnan(values)
-    ax = _axes(ax, _map_height(len(rows)))
+    ax = new_axes(ax, _map_height(len(rows)))
     thin = 0.5 if len(rows) > 40 else 0.8
-    ax.vlines(at, lane - 0.42, lane + 0.42, color=_INK, linewidth=thin, rasterized=len(at) > 20_000)
+    ax.vlines(at, lane - 0.42, lane + 0.42, color=INK, linewidth=thin, rasterized=len(at) > 20_000)
     if unseen.any():
         from matplotlib.colors import ListedColormap
 
         shade = np.where(unseen.T, 1.0, np.nan)
         ax.pcolormesh(_edges(counts), np.arange(len(rows) + 1) - 0.5, shade,
-                      cmap=ListedColormap([_PALE]), zorder=0, rasterized=True)  # fmt: skip
+                      cmap=ListedColormap([PALE]), zorder=0, rasterized=True)  # fmt: skip
     _unit_ticks(ax, [names[row] for row in rows], order is not None)
     caption = f"{len(at):,} spikes of {len(rows)} units" + (", grey: not observed" if unseen.any() else "")
     _finish(ax, counts, caption)
-    return ax
-
-
-def elbo(model, ax=None):
-    """Draw how the evidence lower bound rose, in nats.
-
-    Parameters
-    ----------
-    model : Estimator or array_like (iteration,)
-        A fitted model with ``elbo_``, or the values themselves; the first is that of the start.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-
-    Raises
-    ------
-    ValueError
-        If the model is not fitted, or there is not one finite value.
-
-    Examples
-    --------
-    >>> import hidamari as hd
-    >>> hd.plotting.elbo([-120.0, -100.0, -98.0]).get_ylabel()
-    'ELBO (nats)'
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    if hasattr(model, "fit") and not hasattr(model, "elbo_"):
-        raise ValueError("model has no elbo_: fit it first")
-    values = np.asarray(getattr(model, "elbo_", model), dtype=float).ravel()
-    if not np.isfinite(values).any():
-        raise ValueError("model has no finite value of the ELBO")
-    ax = _axes(ax, 3.0, width=5.5)
-    ax.plot(values, color=_PALETTE[0], linewidth=1.6, marker="o", markersize=3)
-    last = np.flatnonzero(np.isfinite(values))[-1]
-    label = [f"{_signed(values[last], ',.1f')} nats", f"after {last} iterations"]
-    if hasattr(model, "converged_"):
-        label.append("converged" if model.converged_ else "not converged")
-    # Below the end, inside: an ELBO rises, so that corner is empty.
-    ax.annotate("\n".join(label), (last, values[last]), xytext=(0, -8), textcoords="offset points",
-                color=_PALETTE[0], ha="right", va="top", fontsize="small")  # fmt: skip
-    ax.set_xlabel("iteration")
-    ax.set_ylabel("ELBO (nats)")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
@@ -255,7 +202,7 @@ def peak_order(rate, trial=0):
     >>> hd.plotting.peak_order(rate)
     array([1, 2, 0])
     """
-    values = _one_trial(_variable(rate, "rate"), trial, "unit").values
+    values = _one_trial(variable(rate, "rate"), trial, "unit").values
     return np.argsort(np.nan_to_num(values, nan=-np.inf).argmax(axis=0), kind="stable")
 
 
@@ -266,13 +213,13 @@ def _rate_map(rate, rows, names, ax, ordered):
     """Draw the rates of many units as a map with its colour bar."""
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    ax = _axes(ax, _map_height(len(rows)))
+    ax = new_axes(ax, _map_height(len(rows)))
     values = rate.values[:, rows].T
     top = np.nanquantile(values, 0.995)
     edges = _edges(rate)
     # A square root gives slow and fast units alike their share of the scale: it evens out Poisson noise.
     norm = PowerNorm(0.5, vmin=0.0, vmax=top if top > 0 else 1.0)
-    ink = LinearSegmentedColormap.from_list("ink", ["#FFFFFF", "#9CC7E3", _PALETTE[0], "#06243C"])
+    ink = LinearSegmentedColormap.from_list("ink", ["#FFFFFF", "#9CC7E3", PALETTE[0], "#06243C"])
     mesh = ax.pcolormesh(edges, np.arange(len(rows) + 1) - 0.5, values, cmap=ink, norm=norm, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.01, fraction=0.03, extend="max")
     bar.set_ticks(_scale_ticks(norm.vmax))
@@ -286,19 +233,19 @@ def _rate_map(rate, rows, names, ax, ordered):
 def _rate_lines(rate, rows, names, ax, counts):
     """Draw the rates of a few units as lines in lanes, their spikes as ticks under them."""
     time, values = rate["time"].values, rate.values[:, rows]
-    ax = _axes(ax, 1.2 + 0.8 * len(rows))
+    ax = new_axes(ax, 1.2 + 0.8 * len(rows))
     highest = np.nanmax(values, initial=0.0)
     height = highest if highest > 0 else 1.0
     offsets = -(1.15 if counts is None else 1.35) * height * np.arange(len(rows))
     for i, (row, offset) in enumerate(zip(rows, offsets)):
-        colour = _PALETTE[i % len(_PALETTE)]
-        ax.axhline(offset, color=_PALE, linewidth=0.8, zorder=0)
+        colour = PALETTE[i % len(PALETTE)]
+        ax.axhline(offset, color=PALE, linewidth=0.8, zorder=0)
         if counts is not None:
             at, _ = _spread(counts[:, [row]], time, _bin_s(rate))
             ax.vlines(at, offset - 0.2 * height, offset - 0.06 * height, color=colour, linewidth=0.7)
         ax.plot(time, values[:, i] + offset, color=colour, linewidth=1.6, label=f"unit {names[row]}")
-        _name_at(ax, time[-1], values[-1, i] + offset, f"unit {names[row]}", colour)
-    _lane_ticks(ax, offsets, _nice(0.8 * highest), negative=False)
+        name_at(ax, time[-1], values[-1, i] + offset, f"unit {names[row]}", colour)
+    _lane_ticks(ax, offsets, nice(0.8 * highest), negative=False)
     ax.set_ylabel(_rate_label(rate))
     _finish(ax, rate, "rate above, spikes below" if counts is not None else "")
     return ax
@@ -307,29 +254,9 @@ def _rate_lines(rate, rows, names, ax, counts):
 # ------------------------------------------------------------------------------------------------ small parts
 
 
-def _axes(ax, height, width=8.0):
-    """Return `ax`, or the Axes of a new figure."""
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
-
-
 def _map_height(n):
     """Return the height in inches at which n rows can be told apart, and named while that is done."""
     return 1.2 + min(6.0, max(0.06 * n, min(0.17 * n, 3.5)))
-
-
-def _variable(ds, name):
-    """Return a variable of a Dataset; an array stands for itself."""
-    if not hasattr(ds, "dims"):
-        raise ValueError(f"ds is {type(ds).__name__}; an xarray Dataset or DataArray is needed")
-    if not hasattr(ds, "data_vars"):
-        return ds
-    if name not in ds:
-        raise ValueError(f"ds has no variable {name!r}; it has {sorted(map(str, ds.data_vars))}")
-    return ds[name].assign_attrs(bin_s=ds.attrs["bin_s"]) if "bin_s" in ds.attrs else ds[name]
 
 
 def _one_trial(array, trial, second):
@@ -391,14 +318,6 @@ def _lanes(lower, upper):
     return -1.05 * (gap if gap > 0 else 1.0) * np.arange(lower.shape[1])
 
 
-def _nice(limit):
-    """Return the largest of 1, 2, 5 times a power of ten up to `limit`."""
-    if not limit > 0:
-        return 1.0
-    decade = 10.0 ** np.floor(np.log10(limit))
-    return float(max(step * decade for step in (1, 2, 5) if step * decade <= limit * (1 + 1e-12)))
-
-
 def _scale_ticks(top):
     """Return 0 and those of 1, 2, 5 times powers of ten that a square-root scale up to `top` has room for."""
     decade = 10.0 ** np.floor(np.log10(top))
@@ -406,18 +325,13 @@ def _scale_ticks(top):
     return [0.0, *sorted(mark for mark in marks if top / 40 <= mark <= top)]
 
 
-def _signed(value, form):
-    """Format a number as axes do, with a minus sign and not a hyphen."""
-    return format(value, form).replace("-", "\N{MINUS SIGN}")
-
-
 def _lane_ticks(ax, offsets, step, negative):
     """Give every lane its own scale: zero, one step up, and one down."""
     marks = (-step, 0.0, step) if negative else (0.0, step)
     ax.set_yticks([offset + mark for offset in offsets for mark in marks])
-    labels = [_signed(mark, "g") for mark in marks]
-    ax.set_yticklabels(labels * len(offsets), fontsize="small", color=_GREY)
-    ax.tick_params(axis="y", length=2, color=_GREY)
+    labels = [signed(mark, "g") for mark in marks]
+    ax.set_yticklabels(labels * len(offsets), fontsize="small", color=GREY)
+    ax.tick_params(axis="y", length=2, color=GREY)
     ax.spines["left"].set_visible(False)
 
 
@@ -431,16 +345,10 @@ def _unit_ticks(ax, names, ordered):
     ax.spines["left"].set_visible(False)
 
 
-def _name_at(ax, x, y, text, colour):
-    """Write a line's name just right of its end."""
-    ax.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", color=colour,
-                va="center", fontsize="small", annotation_clip=False)  # fmt: skip
-
-
 def _finish(ax, array, caption):
     """Label time, drop the frame, and say above the axes what is drawn."""
     ax.set_xlim(*_edges(array)[[0, -1]])
     if ax.xaxis.get_tick_params().get("labelbottom", True):  # not above another that shares its times
         ax.set_xlabel("time (s)")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(caption, loc="left", fontsize="small", color=_GREY)
+    ax.set_title(caption, loc="left", fontsize="small", color=GREY)

@@ -1,0 +1,11 @@
+"""Results as pictures: labelled arrays in, matplotlib Axes out.
+
+Every function draws on the Axes it is given, or on new ones, and returns them. Rates are in spikes per
+second, bands hold 95 % of the posterior unless the Dataset says otherwise, and a line carries its name where
+it ends.
+"""
+
+from hidamari.plotting.learning import elbo
+from hidamari.plotting.population import latents, peak_order, raster, rates
+
+__all__ = ["elbo", "latents", "peak_order", "raster", "rates"]
