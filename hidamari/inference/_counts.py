@@ -21,6 +21,7 @@ from hidamari.inference._likelihood import (
     seen_in,
     started,
 )
+from hidamari.parameters import parameter
 
 __all__ = ["NegativeBinomial", "Poisson"]
 
@@ -152,7 +153,7 @@ class NegativeBinomial(Likelihood):
     1.5
     """
 
-    dispersion: Parameter = 10.0
+    dispersion: Parameter = parameter(10.0, "positive")
     name: ClassVar[str] = "negative_binomial"
     counts: ClassVar[bool] = True
 

@@ -20,6 +20,7 @@ from hidamari.inference._likelihood import (
     spread_within,
     started,
 )
+from hidamari.parameters import parameter
 
 __all__ = ["Gaussian", "StudentT"]
 
@@ -49,7 +50,7 @@ class Gaussian(Likelihood):
     array([1.25])
     """
 
-    variance: Parameter = 1.0
+    variance: Parameter = parameter(1.0, "positive")
     name: ClassVar[str] = "gaussian"
     real: ClassVar[bool] = True
 
@@ -173,8 +174,8 @@ class StudentT(Likelihood):
     (array([0.57, 0.08]), array([0.804, 0.001]))
     """
 
-    df: Parameter = 4.0
-    scale: Parameter = 1.0
+    df: Parameter = parameter(4.0, "held")
+    scale: Parameter = parameter(1.0, "positive")
     name: ClassVar[str] = "student_t"
     real: ClassVar[bool] = True
 
