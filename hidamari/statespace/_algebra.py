@@ -1,4 +1,4 @@
-"""What every kernel can do, the two kernels that never fade, and the sum and product of kernels."""
+"""The sum and the product of kernels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,213 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from hidamari.parameters import check, parameter
-from hidamari.statespace._generic import (
-    block_diagonal,
-    discretise,
-    driving_noise,
-    durations,
-    kronecker,
-    rotation,
-    spectrum,
-)
-from hidamari.statespace._steps import steps
-from hidamari.statespace.types import StateSpace
+from hidamari.parameters import is_jax
+from hidamari.statespace._generic import block_diagonal, kronecker, spectrum
+from hidamari.statespace._kernel import Kernel, Linearised, Slope, check_stationary, checked_names
+from hidamari.statespace._lines import Constant, Cosine
 
-__all__ = ["Constant", "Cosine", "Kernel", "Product", "Sum", "bank"]
-
-
-class Kernel:
-    """What every kernel can do; the module docstring explains the symbols and how to add a kernel.
-
-    Examples
-    --------
-    >>> kernel = Cosine(frequency=8.0, variance=2.0) + Constant(0.5)
-    >>> kernel([0.0, 0.0625]).round(3).tolist()
-    [2.5, -1.5]
-    >>> kernel.transition([0.0625]).shape
-    (1, 3, 3)
-    """
-
-    __array_ufunc__ = None  # so that np.float64(2.0) * kernel comes to __rmul__
-
-    def __post_init__(self):
-        check(self)
-
-    def __add__(self, other: "Kernel") -> "Sum":
-        return Sum(self, other) if isinstance(other, Kernel) else NotImplemented
-
-    def __mul__(self, other: "Kernel | float") -> "Product":
-        other = Constant(float(other)) if isinstance(other, Real) else other
-        return Product(self, other) if isinstance(other, Kernel) else NotImplemented
-
-    def __rmul__(self, other: float) -> "Product":
-        return Product(Constant(float(other)), self) if isinstance(other, Real) else NotImplemented
-
-    def __call__(self, tau: Any) -> np.ndarray:
-        """Return the covariance k(tau) = H A(|tau|) P H' at lags `tau` in seconds, of the same shape."""
-        tau = np.asarray(tau, dtype=np.float64)
-        H = self.readout()
-        return (self.transition(np.abs(tau).ravel()) @ (self.stationary() @ H) @ H).reshape(tau.shape)
-
-    def generator(self) -> np.ndarray:
-        """Return F, (d, d), in 1/s: A(dt) = exp(F dt)."""
-        raise NotImplementedError(f"{type(self).__name__} must define generator(), the matrix F")
-
-    def stationary(self) -> np.ndarray:
-        """Return P, the covariance of the state at any time, (d, d)."""
-        raise NotImplementedError(f"{type(self).__name__} must define stationary(), the matrix P")
-
-    def readout(self) -> np.ndarray:
-        """Return H, the row that reads f from the state, (d,)."""
-        raise NotImplementedError(f"{type(self).__name__} must define readout(), the row H")
-
-    def transition(self, dt: np.ndarray) -> np.ndarray:
-        """Return A(dt) at the gaps `dt` in seconds, (S,) -> (S, d, d); a negative gap gives the inverse."""
-        F = self.generator()
-        return discretise(F, np.zeros_like(F), durations(dt))[0]
-
-    def process_noise(self, dt: np.ndarray) -> np.ndarray:
-        """Return Q(dt) at the gaps `dt` >= 0 in seconds, (S,) -> (S, d, d)."""
-        return discretise(self.generator(), self.diffusion(), durations(dt, 0.0))[1]
-
-    def diffusion(self) -> np.ndarray:
-        """Return D = -(F P + P F'), the intensity of the driving noise, (d, d)."""
-        return driving_noise(self.generator(), self.stationary())
-
-    def spectral_density(self, frequency: Any) -> np.ndarray:
-        """Return the two-sided density S(f), k(tau) = int S(f) exp(2 pi i f tau) df, at `frequency` in Hz.
-
-        Raises ValueError for a kernel with a line spectrum, which has no density.
-        """
-        frequency = self._frequencies(frequency)
-        return spectrum(self.generator(), self.diffusion(), self.readout(), frequency)
-
-    def state_space(self, times: Any) -> StateSpace:
-        """Return the chain of this kernel at sorted `times` in seconds, as `steps` takes them: C = k = 1."""
-        return bank([self], *steps(times))
-
-    @property
-    def line_spectrum(self) -> bool:
-        """Say whether k never fades, so that its spectrum has lines (power at single frequencies)."""
-        return False
-
-    def _frequencies(self, frequency: Any) -> np.ndarray:
-        """Return `frequency` as float64, or raise the ValueError for a kernel without a density."""
-        if self.line_spectrum:
-            raise ValueError(
-                f"{self!r} has a line spectrum (power at single frequencies, from Constant or Cosine), "
-                "which has no density: take the density of the other parts"
-            )
-        return np.asarray(frequency, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Cosine(Kernel):
-    """Oscillation of random amplitude and phase that never fades: variance cos(2 pi frequency tau).
-
-    Parameters
-    ----------
-    frequency : float
-        In Hz, 0 or more.
-    variance : float
-        k(0).
-
-    Raises
-    ------
-    ValueError
-        If a parameter is out of range.
-
-    Examples
-    --------
-    >>> Cosine(frequency=10.0)([0.0, 0.05]).round(6).tolist()
-    [1.0, -1.0]
-    """
-
-    frequency: float = parameter(1.0, "nonnegative")
-    variance: float = parameter(1.0, "positive")
-
-    @property
-    def line_spectrum(self) -> bool:
-        """Return True: it never fades."""
-        return True
-
-    def __call__(self, tau: Any) -> np.ndarray:
-        """Return the covariance at lags `tau` in seconds."""
-        return self.variance * rotation(self.frequency, np.asarray(tau, dtype=np.float64))[..., 0, 0]
-
-    def generator(self) -> np.ndarray:
-        """Return F, (2, 2), in 1/s."""
-        return 2.0 * np.pi * self.frequency * np.array([[0.0, -1.0], [1.0, 0.0]])
-
-    def stationary(self) -> np.ndarray:
-        """Return P, (2, 2)."""
-        return self.variance * np.eye(2)
-
-    def readout(self) -> np.ndarray:
-        """Return H, (2,)."""
-        return np.array([1.0, 0.0])
-
-    def transition(self, dt: np.ndarray) -> np.ndarray:
-        """Return A(dt), a rotation, (S,) -> (S, 2, 2)."""
-        return rotation(self.frequency, durations(dt))
-
-    def process_noise(self, dt: np.ndarray) -> np.ndarray:
-        """Return Q = 0, (S,) -> (S, 2, 2)."""
-        return np.zeros((len(durations(dt, 0.0)), 2, 2))
-
-
-@dataclass(frozen=True)
-class Constant(Kernel):
-    """Unknown constant: k(tau) = variance at every lag.
-
-    Parameters
-    ----------
-    variance : float
-        k(0).
-
-    Raises
-    ------
-    ValueError
-        If `variance` is not finite and positive.
-
-    Examples
-    --------
-    >>> kernel = 0.5 * Cosine(frequency=3.0) + Constant(2.0)
-    >>> kernel([0.0, 1e6]).tolist()
-    [2.5, 2.5]
-    """
-
-    variance: float = parameter(1.0, "positive")
-
-    @property
-    def line_spectrum(self) -> bool:
-        """Return True: it never fades."""
-        return True
-
-    def __call__(self, tau: Any) -> np.ndarray:
-        """Return the covariance at lags `tau` in seconds."""
-        return np.full(np.shape(tau), self.variance)
-
-    def generator(self) -> np.ndarray:
-        """Return F = 0, (1, 1)."""
-        return np.zeros((1, 1))
-
-    def stationary(self) -> np.ndarray:
-        """Return P, (1, 1)."""
-        return np.full((1, 1), self.variance)
-
-    def readout(self) -> np.ndarray:
-        """Return H, (1,)."""
-        return np.ones(1)
-
-    def transition(self, dt: np.ndarray) -> np.ndarray:
-        """Return A = 1, (S,) -> (S, 1, 1)."""
-        return np.ones((len(durations(dt)), 1, 1))
-
-    def process_noise(self, dt: np.ndarray) -> np.ndarray:
-        """Return Q = 0, (S,) -> (S, 1, 1)."""
-        return np.zeros((len(durations(dt, 0.0)), 1, 1))
+__all__ = ["Product", "Sum", "constant"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -248,6 +47,7 @@ class Sum(Kernel):
 
     def __call__(self, tau: Any) -> np.ndarray:
         """Return the covariance at lags `tau` in seconds."""
+        check_stationary(self, "covariance as a function of the lag")
         return self.first(tau) + self.second(tau)
 
     def generator(self) -> np.ndarray:
@@ -279,6 +79,25 @@ class Sum(Kernel):
         frequency = self._frequencies(frequency)
         return self.first.spectral_density(frequency) + self.second.spectral_density(frequency)
 
+    def linearise(self, gaps: np.ndarray, names: Sequence[str]) -> Linearised:
+        """Return A, Q, P and their derivatives: the blocks of the part that moves, zeros elsewhere."""
+        names = checked_names(self, names)
+        one, two = _linearised(self, gaps, names)
+        slopes = {}
+        still = Slope(*(np.zeros(M.shape) for M in two[:3]))
+        for name, slope in zip(_within(names, "first."), one.slopes):
+            slopes["first." + name] = Slope(*map(block_diagonal, slope, still))
+        still = Slope(*(np.zeros(M.shape) for M in one[:3]))
+        for name, slope in zip(_within(names, "second."), two.slopes):
+            slopes["second." + name] = Slope(*map(block_diagonal, still, slope))
+        A, Q, P = map(block_diagonal, one[:3], two[:3])
+        return Linearised(A, Q, P, [slopes[name] for name in names])
+
+    @property
+    def is_stationary(self) -> bool:
+        """Say whether both parts are stationary."""
+        return self.first.is_stationary and self.second.is_stationary
+
     @property
     def line_spectrum(self) -> bool:
         """Say whether a part never fades."""
@@ -297,7 +116,7 @@ class Product(Kernel):
     Raises
     ------
     ValueError
-        If a part is not a kernel.
+        If a part is not a kernel, or one is not stationary and the other no `Constant`.
 
     Examples
     --------
@@ -310,6 +129,11 @@ class Product(Kernel):
 
     def __post_init__(self):
         _check_parts(self.first, self.second)
+        for part, other in ((self.first, self.second), (self.second, self.first)):
+            if not part.is_stationary and not isinstance(other, Constant):
+                raise ValueError(
+                    f"a kernel that is not stationary multiplies only a Constant, got {part!r} with {other!r}"
+                )
 
     def __repr__(self):
         first = f"({self.first!r})" if isinstance(self.first, Sum) else repr(self.first)
@@ -318,6 +142,7 @@ class Product(Kernel):
 
     def __call__(self, tau: Any) -> np.ndarray:
         """Return the covariance at lags `tau` in seconds."""
+        check_stationary(self, "covariance as a function of the lag")
         return self.first(tau) * self.second(tau)
 
     def generator(self) -> np.ndarray:
@@ -363,68 +188,62 @@ class Product(Kernel):
                 return factor.variance / 2.0 * (up + other.spectral_density(frequency + factor.frequency))
         return spectrum(self.generator(), self.diffusion(), self.readout(), frequency)
 
+    def linearise(self, gaps: np.ndarray, names: Sequence[str]) -> Linearised:
+        """Return A, Q, P and their derivatives, by the rule of products.
+
+        With the kept covariance K1 = A1 P1 A1', Q = Q1 (x) P2 + K1 (x) Q2.
+        """
+        names = checked_names(self, names)
+        one, two = _linearised(self, gaps, names)
+        noisy = bool(two.Q.any())
+        half = one.A @ one.P
+        kept = half @ one.A.swapaxes(1, 2)
+        Q = kronecker(one.Q, two.P)
+        if noisy:
+            Q += kronecker(kept, two.Q)
+        slopes = {}
+        for name, (dA, dQ, dP) in zip(_within(names, "first."), one.slopes):
+            dQ = kronecker(dQ, two.P)
+            if noisy:
+                turned = dA @ half.swapaxes(1, 2)
+                change = turned + turned.swapaxes(1, 2) + one.A @ dP @ one.A.swapaxes(1, 2)
+                dQ += kronecker(change, two.Q)
+            slopes["first." + name] = Slope(kronecker(dA, two.A), dQ, kronecker(dP, two.P))
+        for name, (dA, dQ, dP) in zip(_within(names, "second."), two.slopes):
+            change = kronecker(one.Q, dP) + kronecker(kept, dQ)
+            slopes["second." + name] = Slope(kronecker(one.A, dA), change, kronecker(one.P, dP))
+        A, P = kronecker(one.A, two.A), kronecker(one.P, two.P)
+        return Linearised(A, Q, P, [slopes[name] for name in names])
+
+    @property
+    def is_stationary(self) -> bool:
+        """Say whether both parts are stationary: otherwise one is, and the other is a Constant."""
+        return self.first.is_stationary and self.second.is_stationary
+
     @property
     def line_spectrum(self) -> bool:
         """Say whether neither part fades."""
         return self.first.line_spectrum and self.second.line_spectrum
 
 
-def bank(kernels: Sequence[Kernel], gaps: np.ndarray, step: np.ndarray) -> StateSpace:
-    """Build the bank of independent chains of several kernels over one time axis.
-
-    Parameters
-    ----------
-    kernels : sequence of Kernel, length C
-        One for each chain; those with fewer states than the largest are padded with zeros.
-    gaps : array_like, shape (S,)
-        Distinct gaps in seconds, as from `steps`.
-    step : array_like of int, shape (T,)
-        Index of the gap before each row, negative at the first row of each trial, as from `steps`.
-
-    Returns
-    -------
-    StateSpace
-        With one read-out for each chain, k = 1.
-
-    Raises
-    ------
-    ValueError
-        If there is no kernel, an entry is no kernel, or `step` points outside of `gaps`.
-
-    Examples
-    --------
-    >>> ss = bank([Cosine(8.0), Constant()], *steps(np.arange(5) * 0.1))
-    >>> ss.A.shape, ss.step.tolist()
-    ((1, 2, 2, 2), [-1, 0, 0, 0, 0])
-    """
-    kernels = list(kernels)
-    if not kernels:
-        raise ValueError("kernels must have at least one kernel, got none")
-    for c, kernel in enumerate(kernels):
-        if not isinstance(kernel, Kernel):
-            raise ValueError(f"kernels[{c}] must be a kernel, got {kernel!r}")
-    gaps = durations(gaps, 0.0)
-    step = np.ascontiguousarray(step, dtype=np.int64)
-    if step.ndim != 1 or (step.size and step.max() >= len(gaps)):
-        raise ValueError(f"step must have shape (T,) with entries below len(gaps) = {len(gaps)}")
-    readouts = [kernel.readout() for kernel in kernels]
-    S, C, d = len(gaps), len(kernels), max(len(H) for H in readouts)
-    ss = StateSpace(
-        A=np.zeros((S, C, d, d)),
-        Q=np.zeros((S, C, d, d)),
-        step=step,
-        H=np.zeros((C, 1, d)),
-        m=np.zeros((C, d)),
-        P=np.zeros((C, d, d)),
+def _linearised(pair: Sum | Product, gaps: np.ndarray, names: list[str]) -> tuple[Linearised, Linearised]:
+    """Linearise each part by its own parameters among `names`."""
+    return (
+        pair.first.linearise(gaps, _within(names, "first.")),
+        pair.second.linearise(gaps, _within(names, "second.")),
     )
-    for c, (kernel, H) in enumerate(zip(kernels, readouts)):
-        twin, n = kernels.index(kernel), len(H)
-        if twin < c:  # latents often share a kernel
-            ss.A[:, c], ss.Q[:, c] = ss.A[:, twin], ss.Q[:, twin]
-        else:
-            ss.A[:, c, :n, :n], ss.Q[:, c, :n, :n] = kernel.transition(gaps), kernel.process_noise(gaps)
-        ss.H[c, 0, :n], ss.P[c, :n, :n] = H, kernel.stationary()
-    return ss
+
+
+def _within(names: list[str], part: str) -> list[str]:
+    """Return the names of one part, as that part calls them."""
+    return [name.removeprefix(part) for name in names if name.startswith(part)]
+
+
+def constant(factor: Any) -> Any:
+    """Return a number as a `Constant`, so that it can multiply a kernel; anything else as it is."""
+    if isinstance(factor, Real):
+        return Constant(float(factor))
+    return Constant(factor) if is_jax(factor) and not isinstance(factor, Kernel) else factor
 
 
 def _check_parts(first: Any, second: Any) -> None:

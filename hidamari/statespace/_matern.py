@@ -16,7 +16,16 @@ from math import comb, factorial
 
 import numpy as np
 
-__all__ = ["MAX_ORDER", "correlation", "generator", "intensity", "noise", "stationary", "transition"]
+__all__ = [
+    "MAX_ORDER",
+    "correlation",
+    "generator",
+    "intensity",
+    "noise",
+    "stationary",
+    "stretched",
+    "transition",
+]
 
 MAX_ORDER = 6
 
@@ -78,6 +87,13 @@ def noise(order: int, u: np.ndarray) -> np.ndarray:
         part = slice(start, start + _CHUNK)
         Q[part] = _noise(order, np.minimum(u[part], _SETTLED))
     return Q
+
+
+def stretched(order: int, u: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the derivatives of A(u) and Q(u) by the log of the lengthscale, both (S, d, d); A is A(u)."""
+    u = np.minimum(u, _FORGOTTEN)[:, None, None]
+    last = A[:, :, -1]
+    return -u * (generator(order) @ A), -intensity(order) * u * (last[:, :, None] * last[:, None, :])
 
 
 def _noise(order: int, u: np.ndarray) -> np.ndarray:

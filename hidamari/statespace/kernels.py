@@ -37,15 +37,19 @@ Where a closed form is faster or more exact it may also define ``transition``, `
 the rate, as above), and never form Q as P - A P A': at small steps that loses every digit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hidamari.parameters import check, parameter
+from hidamari.parameters import check, is_jax, parameter
 from hidamari.statespace import _matern
-from hidamari.statespace._algebra import Constant, Cosine, Kernel, Product, Sum, bank
+from hidamari.statespace._algebra import Product, Sum
+from hidamari.statespace._bank import bank
 from hidamari.statespace._generic import durations
+from hidamari.statespace._kernel import Kernel, Linearised, Slope, checked_names
+from hidamari.statespace._lines import Constant, Cosine
 from hidamari.statespace._steps import steps
 
 __all__ = ["Constant", "Cosine", "HidaMatern", "Kernel", "Matern", "Product", "Sum", "bank", "steps"]
@@ -136,6 +140,27 @@ class Matern(Kernel):
             shape = (1.0 + x * x) ** -(self.order + 1.0)
         return self.variance * _matern.intensity(self.order) / self._rate * shape
 
+    def linearise(self, gaps: np.ndarray, names: Sequence[str]) -> Linearised:
+        """Return A, Q, P and their derivatives, in closed form.
+
+        The lengthscale acts through u alone: d/d log lengthscale = -u d/du, with dA/du = (N - I) A and
+        dQ/du = g(u) g(u)', a square, in which nothing cancels.
+        """
+        names, u = checked_names(self, names), self._scaled(durations(gaps, 0.0))
+        A, Q, P = (
+            _matern.transition(self.order, u),
+            self.variance * _matern.noise(self.order, u),
+            self.stationary(),
+        )
+        still, slopes = np.broadcast_to(0.0, A.shape), []
+        for name in names:
+            if name == "variance":
+                slopes.append(Slope(still, Q, P))
+            else:
+                dA, dQ = _matern.stretched(self.order, u, A)
+                slopes.append(Slope(dA, self.variance * dQ, np.zeros_like(P)))
+        return Linearised(A, Q, P, slopes)
+
     @property
     def _rate(self) -> float:
         """Return lam = sqrt(2p + 1) / lengthscale, in 1/s."""
@@ -224,11 +249,19 @@ class HidaMatern(Kernel):
         """Return S(f): half of the Matern density shifted up by the frequency, half shifted down."""
         return self._parts.spectral_density(frequency)
 
+    def linearise(self, gaps: np.ndarray, names: Sequence[str]) -> Linearised:
+        """Return A, Q, P and their derivatives, in closed form."""
+        names, parts = checked_names(self, names), self._parts
+        if isinstance(parts, Product):
+            names = [("second." if name == "frequency" else "first.") + name for name in names]
+        return parts.linearise(gaps, names)
+
     @property
     def _parts(self) -> Kernel:
         """Return the same kernel by name of its factors."""
         matern = Matern(self.order, self.lengthscale, self.variance)
-        return Product(matern, Cosine(self.frequency)) if self.frequency > 0.0 else matern
+        oscillates = is_jax(self.frequency) or self.frequency > 0.0
+        return Product(matern, Cosine(self.frequency)) if oscillates else matern
 
 
 def _check_order(order: int) -> None:
