@@ -5,7 +5,17 @@ second, bands hold 95 % of the posterior unless the Dataset says otherwise, and 
 it ends.
 """
 
-from hidamari.plotting.learning import elbo
+from hidamari.plotting.learning import elbo, posterior
 from hidamari.plotting.population import latents, peak_order, raster, rates
+from hidamari.plotting.series import components, prediction
 
-__all__ = ["elbo", "latents", "peak_order", "raster", "rates"]
+__all__ = [
+    "components",
+    "elbo",
+    "latents",
+    "peak_order",
+    "posterior",
+    "prediction",
+    "raster",
+    "rates",
+]

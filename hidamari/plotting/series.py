@@ -1,0 +1,211 @@
+"""Series as pictures: predictions with the data they were made from, and the parts of a sum."""
+
+import numpy as np
+
+from hidamari.plotting._style import GREY, INK, PALE, PALETTE, name_at, new_axes, variable
+
+__all__ = ["components", "prediction"]
+
+
+def prediction(ds, observed=None, ax=None, trial=0):
+    """Draw a predicted mean with its interval, and the data as dots.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        ``mean``, ``lower`` and ``upper`` with dims ([trial,] time[, output]), as ``predict`` returns them.
+    observed : xarray.DataArray or pair (times, values), optional
+        What was seen, (time[, output]), at times of its own. Stretches that were not (NaN) are shaded.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+    trial : int, default 0
+        Which trial, by position.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If a variable, a dimension or the trial is not there, or `observed` has no times or another number of
+        outputs.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import hidamari as hd
+    >>> years = xr.Variable("time", np.linspace(1900, 1950, 101), {"units": "year"})
+    >>> mean = xr.DataArray(np.sin(years / 5), {"time": years}, attrs={"units": "m"}, name="mean")
+    >>> ds = xr.Dataset({"mean": mean, "lower": mean - 0.3, "upper": mean + 0.3})
+    >>> ax = hd.plotting.prediction(ds, observed=([1901.0, 1920.0, 1930.0], [0.1, np.nan, 0.4]))
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('year', 'm')
+    """
+    mean, lower, upper = (_lines(variable(ds, name), trial) for name in ("mean", "lower", "upper"))
+    names = mean["output"].values
+    times, dots = _observed(observed, len(names), trial) if observed is not None else (np.empty(0), None)
+    ax = new_axes(ax, 3.6)
+    time = mean["time"].values
+    for o, name in enumerate(names):
+        colour = PALETTE[o % len(PALETTE)]
+        low, middle, high = (lines.values[:, o] for lines in (lower, mean, upper))
+        ax.fill_between(time, low, high, color=colour, alpha=0.25, linewidth=0, zorder=2)
+        ax.plot(time, middle, color=colour, linewidth=1.4, zorder=3, label=f"output {name}")
+        if dots is not None:
+            dot = INK if len(names) == 1 else colour
+            style = {"color": dot, "markersize": _dot_size(times), "markeredgewidth": 0, "alpha": 0.7}
+            ax.plot(times, dots[:, o], linestyle="none", marker="o", zorder=4, label=f"data {name}", **style)
+        if len(names) > 1:
+            name_at(ax, time[-1], middle[-1], f"output {name}", colour)
+    unseen = dots is not None and _shade_gaps(ax, times, np.isnan(dots).all(axis=1))
+    caption = f"mean and {_level(ds)} band"
+    caption += ", dots: data" * (dots is not None) + ", grey: not observed" * unseen
+    _finish(
+        ax, mean, caption, min(time[0], times.min(initial=np.inf)), max(time[-1], times.max(initial=-np.inf))
+    )
+    described = [mean, *([observed] if hasattr(observed, "attrs") else [])]
+    ax.set_ylabel(next((text for text in map(_quantity, described) if text), ""))
+    return ax
+
+
+def components(ds, axes=None, trial=0):
+    """Draw each summand of a kernel in a panel of its own, above a shared axis of time.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        ``mean``, ``lower`` and ``upper`` with dims ([trial,] time, component[, output]), as ``decompose``
+        returns them.
+    axes : sequence of matplotlib.axes.Axes, optional
+        Where to draw, one for each component; a new figure by default.
+    trial : int, default 0
+        Which trial, by position.
+
+    Returns
+    -------
+    list of matplotlib.axes.Axes
+        One for each component, from the top.
+
+    Raises
+    ------
+    ValueError
+        If a variable, a dimension or the trial is not there, or `axes` are not as many as components.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> import hidamari as hd
+    >>> coords = {"time": np.arange(50.0), "component": ["trend", "season"]}
+    >>> parts = np.stack([np.arange(50) / 10, np.sin(np.arange(50))], axis=1)
+    >>> mean = xr.DataArray(parts, coords, ("time", "component"))
+    >>> ds = xr.Dataset({"mean": mean, "lower": mean - 0.3, "upper": mean + 0.3})
+    >>> [ax.get_title(loc="left") for ax in hd.plotting.components(ds)]
+    ['trend', 'season']
+    """
+    parts = variable(ds, "mean")
+    if "component" not in parts.dims:
+        raise ValueError(f"mean has dims {parts.dims}, needed is one named 'component'")
+    n = parts.sizes["component"]
+    names = parts["component"].values if "component" in parts.coords else np.arange(n)
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        figure = plt.figure(figsize=(8.0, 0.6 + 1.7 * n), layout="constrained")
+        axes = figure.subplots(n, sharex=True, squeeze=False)[:, 0]
+    axes = list(axes)
+    if len(axes) != n:
+        raise ValueError(f"axes has {len(axes)} entries; allowed: {n}, one for each component")
+    for i, (ax, name) in enumerate(zip(axes, names)):
+        part = ds[["mean", "lower", "upper"]].isel(component=i)
+        prediction(part.assign_attrs(ds.attrs), ax=ax, trial=trial)
+        if _lines(part["mean"], trial).sizes["output"] == 1:
+            colour = PALETTE[i % len(PALETTE)]
+            ax.lines[-1].set_color(colour)
+            ax.collections[-1].set_color(colour)
+        ax.set_title(str(name), loc="left", fontsize="small", color=GREY)
+    figure = axes[0].figure
+    figure.align_ylabels(axes)
+    return axes
+
+
+# ------------------------------------------------------------------------------------------------ small parts
+
+
+def _lines(array, trial):
+    """Return the (time, output) array of one trial; without outputs there is one."""
+    dims = set(array.dims) - {"trial", "output"}
+    if dims != {"time"} or "time" not in array.coords:
+        raise ValueError(
+            f"{array.name} has dims {array.dims}, needed are ([trial,] time[, output]) and times"
+        )
+    if "trial" in array.dims:
+        if not -array.sizes["trial"] <= trial < array.sizes["trial"]:
+            raise ValueError(f"trial is {trial}, but there are {array.sizes['trial']} trials")
+        array = array.isel(trial=trial)
+    if "output" not in array.dims:
+        array = array.drop_vars("output", errors="ignore").expand_dims(output=1)
+    if "output" not in array.coords:
+        array = array.assign_coords(output=np.arange(array.sizes["output"]))
+    array = array.transpose("time", "output")
+    return array.isel(time=np.flatnonzero(~array.isnull().all("output").values))
+
+
+def _observed(observed, n_outputs, trial):
+    """Return times and values (time, output) of what was seen, sorted by time."""
+    if hasattr(observed, "dims"):
+        if "trial" in observed.dims:
+            observed = observed.isel(trial=trial)
+        rest = [dim for dim in observed.dims if dim != "time"]
+        if "time" not in observed.coords or len(rest) > 1:
+            raise ValueError(f"observed has dims {observed.dims}, needed are (time[, output]) and times")
+        times, values = observed["time"].values, observed.transpose("time", *rest).values
+    else:
+        if not isinstance(observed, (tuple, list)) or len(observed) != 2:
+            raise ValueError("observed has no times; allowed: an xarray.DataArray, or a pair (times, values)")
+        times, values = (np.asarray(part) for part in observed)
+    times, values = times.astype(float), values.astype(float)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.shape != (len(times), n_outputs):
+        raise ValueError(
+            f"observed has shape {values.shape}; allowed: ({len(times)}, {n_outputs}), time first"
+        )
+    order = np.argsort(times, kind="stable")
+    return times[order], values[order]
+
+
+def _shade_gaps(ax, times, unseen):
+    """Shade runs of rows without a value, from half-way to the one before to half-way to the next."""
+    between = (times[1:] + times[:-1]) / 2
+    edges = np.concatenate([times[:1], between, times[-1:]])
+    jumps = np.flatnonzero(np.diff(np.concatenate([[False], unseen, [False]])))
+    for start, stop in jumps.reshape(-1, 2):
+        ax.axvspan(edges[start], edges[stop], color=PALE, linewidth=0, zorder=0)
+    return bool(unseen.any())
+
+
+def _dot_size(times):
+    """Return a marker size at which a series is a cloud of dots and not one black worm."""
+    return float(np.clip(60 / np.sqrt(max(len(times), 1)), 1.2, 4.0))
+
+
+def _level(ds):
+    """Return the share that bands hold, as the Dataset says."""
+    return f"{100 * float(ds.attrs.get('level', 0.95)):g} %"
+
+
+def _quantity(array):
+    """Name a quantity with its unit, as far as the array tells them."""
+    name, unit = array.attrs.get("long_name", ""), array.attrs.get("units", "")
+    unit = "" if unit in ("", "1") else unit
+    return f"{name} ({unit})" if name and unit else name or unit
+
+
+def _finish(ax, array, caption, start, stop):
+    """Label time in its unit, drop the frame, and say above the axes what is drawn."""
+    ax.set_xlim(start, stop)
+    unit = array["time"].attrs.get("units", "")
+    if ax.xaxis.get_tick_params().get("labelbottom", True):  # not above another that shares its times
+        ax.set_xlabel(unit if unit == "year" else f"time ({unit})" if unit else "time")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(caption, loc="left", fontsize="small", color=GREY)
