@@ -97,6 +97,7 @@ def to_dataset(
     bin_s: float | None = None,
     coords: Mapping[str, Any] | None = None,
     attrs: Mapping[str, Any] | None = None,
+    time: Mapping[str, Any] | None = None,
 ) -> Any:
     """Lay variables out over trial and time, as an xarray.Dataset that netCDF can hold.
 
@@ -117,6 +118,8 @@ def to_dataset(
         Labels of the dims after time.
     attrs : mapping, optional
         Attributes beside `bin_s` and `package_version`; see `safe_attributes`.
+    time : mapping, optional
+        Coordinates of time, where they are not those described above.
 
     Returns
     -------
@@ -152,7 +155,8 @@ def to_dataset(
         laid[name] = (dims, values if single else _pad(values, trials.lengths), described)
     labels = {key: _safe_ids(ids) for key, ids in (coords or {}).items()}
     every = {"bin_s": bin_s, **(attrs or {}), "package_version": import_module("hidamari").__version__}
-    return xr.Dataset(laid, _time_coords(trials, bin_s) | labels, safe_attributes(every))
+    clock = _time_coords(trials, bin_s) if time is None else dict(time)
+    return xr.Dataset(laid, clock | labels, safe_attributes(every))
 
 
 def safe_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:

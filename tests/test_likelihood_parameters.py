@@ -87,7 +87,8 @@ def test_check_names_the_first_bad_entry(likelihood, y, found):
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (lambda: Gaussian(0.0), "variance is 0: allowed is a positive finite number"),
+        (lambda: Gaussian(-1.0), "variance is -1: allowed is a finite number, 0 or more"),
+        (lambda: Gaussian(0.0).expectations(1.0, 0.0, 0.1), "variance is 0: exact observations have no site"),
         (lambda: Gaussian(np.array([1.0, np.nan])), r"variance\[1\] is nan"),
         (lambda: NegativeBinomial(np.inf), "dispersion is inf"),
         (lambda: NegativeBinomial(np.ones((2, 2))), r"dispersion has shape \(2, 2\)"),

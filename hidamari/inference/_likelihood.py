@@ -173,12 +173,13 @@ def numbers(name: str, values: Any) -> np.ndarray:
         fail()
 
 
-def positive(likelihood: Likelihood, field: str) -> np.ndarray:
-    """Refuse a parameter that is not positive, finite, and one number or one per unit."""
+def positive(likelihood: Likelihood, field: str, or_zero: bool = False) -> np.ndarray:
+    """Refuse a parameter that is not positive (or zero, if so), finite, and one number or one per unit."""
     values = numbers(field, getattr(likelihood, field))
     if values.ndim > 1:
         raise ValueError(f"{field} has shape {values.shape}: allowed are one number or one per unit")
-    refuse(field, values, ~((values > 0) & np.isfinite(values)), "a positive finite number")
+    allowed = "a finite number, 0 or more" if or_zero else "a positive finite number"
+    refuse(field, values, ~((values > 0) | (or_zero & (values == 0))) | np.isinf(values), allowed)
     return values
 
 

@@ -35,12 +35,13 @@ class Gaussian(Likelihood):
     Parameters
     ----------
     variance : float or ndarray (unit,)
-        Variance of the noise, in squared units of y.
+        Variance of the noise, in squared units of y. A zero makes observations exact, which only `MarkovGP`
+        takes: `expectations` refuses it.
 
     Raises
     ------
     ValueError
-        When a variance is not positive and finite.
+        When a variance is negative or not finite.
 
     Examples
     --------
@@ -50,12 +51,12 @@ class Gaussian(Likelihood):
     array([1.25])
     """
 
-    variance: Parameter = parameter(1.0, "positive")
+    variance: Parameter = parameter(1.0, "nonnegative")
     name: ClassVar[str] = "gaussian"
     real: ClassVar[bool] = True
 
     def __post_init__(self):
-        positive(self, "variance")
+        positive(self, "variance", or_zero=True)
 
     def check(self, y: ArrayLike, name: str = "y") -> None:
         """Refuse infinite observations."""
@@ -100,6 +101,8 @@ class Gaussian(Likelihood):
         constant: float | np.ndarray | None = None,
     ) -> Expectations:
         """E, alpha and beta in closed form; see `Likelihood.expectations`."""
+        if np.any(np.asarray(self.variance) == 0.0):
+            raise ValueError("variance is 0: exact observations have no site; allowed here are positive ones")
         y, m, v = np.broadcast_arrays(*(np.asarray(a, float) for a in (y, m, v)))
         precision = np.where(seen_in(y), 1.0 / np.asarray(self.variance, float), 0.0)
         residual = np.where(seen_in(y), y - m, 0.0)
