@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hidamari import datasets, plotting
     from hidamari.datasets.spikes import bin_spikes
     from hidamari.estimator import load
+    from hidamari.inference._jax_distribution import MarkovGPDistribution
     from hidamari.inference.likelihoods import (
         Bernoulli,
         Binomial,
@@ -31,6 +32,7 @@ __all__ = [
     "Cosine",
     "Gaussian",
     "HidaMatern",
+    "MarkovGPDistribution",
     "Matern",
     "NegativeBinomial",
     "Poisson",
@@ -47,6 +49,7 @@ __all__ = [
 _HOMES = {
     "statespace.kernels": ("Constant", "Cosine", "HidaMatern", "Matern", "Product", "Sum"),
     "inference.likelihoods": ("Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"),
+    "inference._jax_distribution": ("MarkovGPDistribution",),
     "models.cvhm": ("CVHM",),
     "datasets.spikes": ("bin_spikes",),
     "estimator": ("load",),
