@@ -98,6 +98,35 @@ def test_prediction_draws_on_the_axes_given_and_names_time_once(ds):
     assert plotting.prediction(seconds).get_xlabel() == "time (s)"
 
 
+def test_the_data_may_name_what_the_model_does_not_know(ds, years):
+    bare = xr.Dataset({name: ("time", ds[name].values) for name in ds}, {"time": ds.time.values})
+    observed = xr.DataArray(np.zeros(101), years, ("time",), attrs={"long_name": "flow", "units": "m"})
+    assert (plotting.prediction(bare).get_xlabel(), plotting.prediction(bare).get_ylabel()) == ("time", "")
+    ax = plotting.prediction(bare, observed)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("year", "flow (m)")
+
+
+def test_times_may_be_dates(ds):
+    dates = np.datetime64("2001-01-01", "ns") + np.arange(101) * np.timedelta64(1, "D")
+    dated = ds.assign_coords(time=dates)
+    values = ds["mean"].values.copy()
+    values[40:50] = np.nan
+    ax = plotting.prediction(dated, (dates[::-1], values[::-1]))
+    ax.figure.canvas.draw()
+    assert ax.get_xlabel() == "" and ax.get_xticklabels()[0].get_text().startswith("2001-01")
+    np.testing.assert_array_equal(line(ax, "data 0")[0], plt.matplotlib.dates.date2num(dates))
+    (gap,) = ax.patches
+    assert gap.get_width() == pytest.approx(10.0)
+
+
+def test_trials_may_have_times_of_their_own(ds):
+    own = ds.time.values + np.array([[0.0], [5.0]])
+    trials = ds.expand_dims(trial=2).drop_vars("time").assign_coords(trial_time=(("trial", "time"), own))
+    ax = plotting.prediction(trials, trials["mean"], trial=1)
+    for label in ("output 0", "data 0"):
+        np.testing.assert_array_equal(line(ax, label)[0], own[1])
+
+
 def test_components_have_a_panel_each(rng, years):
     names = ["trend", "season", "rest"]
     ds = predicted(rng.standard_normal((101, 3)), ("time", "component"), years | {"component": names})
@@ -160,7 +189,7 @@ def test_posterior_of_chosen_names_and_without_statistics(tree):
     [
         (lambda ds, tree: plotting.prediction(ds[["mean"]]), "ds has no variable 'lower'"),
         (lambda ds, tree: plotting.prediction(ds.rename(time="t")), r"mean has dims \('t',\)"),
-        (lambda ds, tree: plotting.prediction(ds.drop_vars("time")), "and times"),
+        (lambda ds, tree: plotting.prediction(ds.drop_vars("time")), "mean has no coordinate 'time'"),
         (lambda ds, tree: plotting.prediction(ds.expand_dims(trial=2), trial=2), "trial is 2"),
         (lambda ds, tree: plotting.prediction(ds, np.zeros(4)), "observed has no times"),
         (lambda ds, tree: plotting.prediction(ds, ([1.0, 2.0], [1.0])), r"observed has shape \(1, 1\)"),

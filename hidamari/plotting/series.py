@@ -43,10 +43,9 @@ def prediction(ds, observed=None, ax=None, trial=0):
     ('year', 'm')
     """
     mean, lower, upper = (_lines(variable(ds, name), trial) for name in ("mean", "lower", "upper"))
-    names = mean["output"].values
-    times, dots = _observed(observed, len(names), trial) if observed is not None else (np.empty(0), None)
+    names, time = mean["output"].values, mean["time"].values
+    times, dots = (time[:0], None) if observed is None else _observed(observed, len(names), trial)
     ax = new_axes(ax, 3.6)
-    time = mean["time"].values
     for o, name in enumerate(names):
         colour = PALETTE[o % len(PALETTE)]
         low, middle, high = (lines.values[:, o] for lines in (lower, mean, upper))
@@ -61,11 +60,10 @@ def prediction(ds, observed=None, ax=None, trial=0):
     unseen = dots is not None and _shade_gaps(ax, times, np.isnan(dots).all(axis=1))
     caption = f"mean and {_level(ds)} band"
     caption += ", dots: data" * (dots is not None) + ", grey: not observed" * unseen
-    _finish(
-        ax, mean, caption, min(time[0], times.min(initial=np.inf)), max(time[-1], times.max(initial=-np.inf))
-    )
-    described = [mean, *([observed] if hasattr(observed, "attrs") else [])]
-    ax.set_ylabel(next((text for text in map(_quantity, described) if text), ""))
+    # A model knows neither the name nor the unit of what it is given; the data may.
+    described = [*([observed] if hasattr(observed, "coords") else []), mean]
+    _finish(ax, np.concatenate([time, times]), _first(map(_clock, described)), caption)
+    ax.set_ylabel(_first(map(_quantity, described)))
     return ax
 
 
@@ -133,38 +131,44 @@ def components(ds, axes=None, trial=0):
 
 
 def _lines(array, trial):
-    """Return the (time, output) array of one trial; without outputs there is one."""
-    dims = set(array.dims) - {"trial", "output"}
-    if dims != {"time"} or "time" not in array.coords:
-        raise ValueError(
-            f"{array.name} has dims {array.dims}, needed are ([trial,] time[, output]) and times"
-        )
-    if "trial" in array.dims:
-        if not -array.sizes["trial"] <= trial < array.sizes["trial"]:
-            raise ValueError(f"trial is {trial}, but there are {array.sizes['trial']} trials")
-        array = array.isel(trial=trial)
+    """Return the (time, output) array of one trial, sorted by time; without outputs there is one."""
+    if not set(array.dims) - {"trial", "output"} == {"time"}:
+        raise ValueError(f"{array.name} has dims {array.dims}, needed are ([trial,] time[, output])")
+    array = _timed(array, trial)
     if "output" not in array.dims:
         array = array.drop_vars("output", errors="ignore").expand_dims(output=1)
     if "output" not in array.coords:
         array = array.assign_coords(output=np.arange(array.sizes["output"]))
     array = array.transpose("time", "output")
-    return array.isel(time=np.flatnonzero(~array.isnull().all("output").values))
+    return array.isel(time=np.flatnonzero(~array.isnull().all("output").values)).sortby("time")
+
+
+def _timed(array, trial):
+    """Return one trial of an array, with its own times."""
+    if "trial" in array.dims:
+        if not -array.sizes["trial"] <= trial < array.sizes["trial"]:
+            raise ValueError(f"trial is {trial}, but there are {array.sizes['trial']} trials")
+        array = array.isel(trial=trial)
+        if "trial_time" in array.coords:
+            array = array.assign_coords(time=("time", array["trial_time"].values, array["trial_time"].attrs))
+    if "time" not in array.coords:
+        raise ValueError(f"{array.name} has no coordinate 'time'")
+    return array
 
 
 def _observed(observed, n_outputs, trial):
     """Return times and values (time, output) of what was seen, sorted by time."""
     if hasattr(observed, "dims"):
-        if "trial" in observed.dims:
-            observed = observed.isel(trial=trial)
-        rest = [dim for dim in observed.dims if dim != "time"]
-        if "time" not in observed.coords or len(rest) > 1:
-            raise ValueError(f"observed has dims {observed.dims}, needed are (time[, output]) and times")
-        times, values = observed["time"].values, observed.transpose("time", *rest).values
+        rest = [dim for dim in observed.dims if dim not in ("trial", "time")]
+        if "time" not in observed.dims or len(rest) > 1:
+            raise ValueError(f"observed has dims {observed.dims}, needed are ([trial,] time[, output])")
+        observed = _timed(observed, trial).transpose("time", *rest)
+        times, values = observed["time"].values, observed.values
     else:
         if not isinstance(observed, (tuple, list)) or len(observed) != 2:
             raise ValueError("observed has no times; allowed: an xarray.DataArray, or a pair (times, values)")
         times, values = (np.asarray(part) for part in observed)
-    times, values = times.astype(float), values.astype(float)
+    values = values.astype(float)
     values = values[:, None] if values.ndim == 1 else values
     if values.shape != (len(times), n_outputs):
         raise ValueError(
@@ -176,7 +180,7 @@ def _observed(observed, n_outputs, trial):
 
 def _shade_gaps(ax, times, unseen):
     """Shade runs of rows without a value, from half-way to the one before to half-way to the next."""
-    between = (times[1:] + times[:-1]) / 2
+    between = times[:-1] + np.diff(times) / 2
     edges = np.concatenate([times[:1], between, times[-1:]])
     jumps = np.flatnonzero(np.diff(np.concatenate([[False], unseen, [False]])))
     for start, stop in jumps.reshape(-1, 2):
@@ -194,18 +198,28 @@ def _level(ds):
     return f"{100 * float(ds.attrs.get('level', 0.95)):g} %"
 
 
+def _first(texts):
+    """Return the first text that says something."""
+    return next(filter(None, texts), "")
+
+
 def _quantity(array):
     """Name a quantity with its unit, as far as the array tells them."""
     name, unit = array.attrs.get("long_name", ""), array.attrs.get("units", "")
-    unit = "" if unit in ("", "1") else unit
+    unit = "" if unit == "1" else unit
     return f"{name} ({unit})" if name and unit else name or unit
 
 
-def _finish(ax, array, caption, start, stop):
-    """Label time in its unit, drop the frame, and say above the axes what is drawn."""
-    ax.set_xlim(start, stop)
+def _clock(array):
+    """Name time with its unit, where the array tells it."""
     unit = array["time"].attrs.get("units", "")
+    return unit if unit == "year" else f"time ({unit})" if unit else ""
+
+
+def _finish(ax, times, clock, caption):
+    """Label time, drop the frame, and say above the axes what is drawn."""
+    ax.set_xlim(times.min(), times.max())
     if ax.xaxis.get_tick_params().get("labelbottom", True):  # not above another that shares its times
-        ax.set_xlabel(unit if unit == "year" else f"time ({unit})" if unit else "time")
+        ax.set_xlabel(clock or ("" if times.dtype.kind == "M" else "time"))  # dates need no name
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(caption, loc="left", fontsize="small", color=GREY)
