@@ -34,7 +34,7 @@ from hidamari.inference.sites import Readout
 from hidamari.parameters import flatten, parameter, unflatten
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import Kernel, bank
-from hidamari.statespace.types import Readings, Sites
+from hidamari.statespace.types import Readings, Sites, StateSpace
 
 __all__ = ["Evaluated", "GPModel", "Laid", "Series", "evidence", "evidence_and_gradient", "lay_series"]
 
@@ -242,23 +242,23 @@ def _condition(
 ) -> tuple[np.ndarray, np.ndarray, float, dict[str, float]]:
     """Mean, variance, log evidence of sites or readings, and its slopes by the kernel's coordinates."""
     paths = [name.removeprefix("kernel.") for name in names if name.startswith("kernel.")]
-    ss = bank([kernel], series.gaps, series.step)
+    at = kernel.linearise(series.gaps, paths)
+    H, m = kernel.readout()[None, None], np.zeros((1, len(at.P)))
+    ss = StateSpace(at.A[:, None], at.Q[:, None], series.step, H, m, at.P[None])
     J = sites.J if isinstance(sites, Sites) else _precisions(sites)
-    plain = kalman.precision_ratio(ss, J) < _PLAIN_BELOW
-    if paths and plain:
+    if paths and kalman.precision_ratio(ss, J) < _PLAIN_BELOW:
         (mean, cov), value, slope = kalman.evidence_gradient(ss, sites, n_threads=n_threads)
-        total = [
-            np.vdot(slope.A[:, 0], dA) + np.vdot(slope.Q[:, 0], dQ) + np.vdot(slope.P[0], dP)
-            for dA, dQ, dP in _derivatives(kernel, series.gaps, paths)
+        along = [
+            float(np.vdot(slope.A, dA) + np.vdot(slope.Q, dQ) + np.vdot(slope.P, dP))
+            for dA, dQ, dP in at.slopes
         ]
-        return mean[:, 0], cov[:, 0, 0], value, {f"kernel.{p}": float(t) for p, t in zip(paths, total)}
+        return mean[:, 0], cov[:, 0, 0], value, {f"kernel.{path}": x for path, x in zip(paths, along)}
     (mean, var), value = kalman.infer(ss, sites, n_threads=n_threads)
     slopes = {}
-    vector = flatten(kernel, paths)[0] if paths else np.zeros(0)
-    for i, path in enumerate(paths):
+    for path in paths:
         # sites this precise leave the plain adjoint too few digits: the square-root evidence keeps them
-        def value_at(shift: float, i=i) -> float:
-            moved = unflatten(kernel, vector + shift * np.eye(len(paths))[i], paths)
+        def value_at(shift: float, path=path) -> float:
+            moved = unflatten(kernel, flatten(kernel, path)[0] + shift, [path])
             ss = bank([moved], series.gaps, series.step)
             return kalman.evidence(ss, sites, form="square_root", n_threads=n_threads)
 
@@ -316,21 +316,3 @@ def _check_series(model: GPModel, series: Series) -> None:
             raise ValueError(f"likelihood.{name} must be one number or {N}, got {len(values)}")
     if series.error is not None and not isinstance(model.likelihood, Gaussian):
         raise ValueError(f"series.error is for Gaussian noise alone, got {model.likelihood!r}")
-
-
-def _derivatives(kernel, gaps, paths):
-    """Derivatives of A, Q and P by each path."""
-    if hasattr(kernel, "derivatives"):
-        return kernel.derivatives(gaps, paths)
-    out = []
-    vector = flatten(kernel, paths)[0]
-    for i in range(len(paths)):
-        shift = 1e-5 * np.eye(len(paths))[i]
-        up, down = (unflatten(kernel, vector + s * shift, paths) for s in (1, -1))
-        out.append(
-            tuple(
-                (getattr(up, n)(*a) - getattr(down, n)(*a)) / 2e-5
-                for n, a in (("transition", (gaps,)), ("process_noise", (gaps,)), ("stationary", ()))
-            )
-        )
-    return out
