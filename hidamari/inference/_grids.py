@@ -1,0 +1,189 @@
+"""A series seen through a grid of cells: the questions that the divide-and-conquer search asks of it.
+
+`Summed` answers from the sums of blocks, for built-in costs; `Priced` from the costs themselves, for users'.
+Places are row numbers throughout.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hidamari.inference._rows import complete, table, width
+from hidamari.inference._segmentation import traced
+from hidamari.inference.costs import Additive, Cost
+
+__all__ = ["Priced", "Summed", "grid_edges", "slow_dynamic", "summed"]
+
+_PLACES = 32  # tries for one split of a segment, where every try is priced
+
+
+def grid_edges(n_rows: int, n_cells: int) -> np.ndarray:
+    """First rows of equal cells, and the end: floor(i T / cells)."""
+    return np.arange(n_cells + 1) * n_rows // n_cells
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Block sums of a series on a grid."""
+
+    rows: Any
+    prefix: np.ndarray  # (cells + 1, m)
+    edges: np.ndarray  # (cells + 1,)
+    minimum: int
+
+    def _before(self, places: np.ndarray) -> np.ndarray:
+        """Sums of all rows before each place."""
+        from hidamari.inference._segments import prefix_at
+
+        out = np.empty((len(places), self.prefix.shape[1]))
+        prefix_at(self.rows, self.prefix, self.edges, places, out)
+        return out
+
+    def programme(self, places: np.ndarray, penalty: float, prune: bool = True) -> tuple[np.ndarray, int]:
+        """Best changes among the places, which begin with 0 and end with T."""
+        from hidamari.inference._segments import dynamic
+
+        prefix = self.prefix if len(places) == len(self.edges) else self._before(places)
+        _, last, n = dynamic(self.rows, prefix, places, penalty, self.minimum, prune)
+        return places[traced(last)], int(n)
+
+    def total(self, places: np.ndarray) -> float:
+        """Sum of the costs of the segments between neighbouring places."""
+        from hidamari.inference._sums import costs_of
+
+        out = np.empty(len(places) - 1)
+        costs_of(self.rows, np.diff(self._before(places), axis=0), out)
+        return float(out.sum())
+
+    def scan(self, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Best change in each window [first, stop) of [starts, ends); -1 where none is allowed."""
+        from hidamari.inference._segments import scan
+
+        where = np.empty(len(starts), dtype=np.int64)
+        before, after, at_first = self._before(starts), self._before(ends), self._before(first)
+        scan(self.rows, starts, before, ends, after, first, at_first, stop, self.minimum, where)
+        return where
+
+    def splits(self, places: np.ndarray, threshold: float) -> np.ndarray:
+        """Grid points that split segments with a gain above the threshold, the best of each segment."""
+        from hidamari.inference._segments import best_splits
+
+        a = np.searchsorted(self.edges, places[:-1])
+        b = np.searchsorted(self.edges, places[1:], side="right") - 1
+        a, b = a[b - a > 1], b[b - a > 1]
+        gain, place = np.empty(len(a)), np.empty(len(a), dtype=np.int64)
+        best_splits(self.rows, self.prefix, self.edges, a, b, self.minimum, gain, place)
+        return self.edges[place[gain > threshold]]
+
+    def seeds(self, widest: int, threshold: float) -> np.ndarray:
+        """Grid points whose split of a short interval gains more than the threshold."""
+        from hidamari.inference._segments import seeds
+
+        return self.edges[seeds(self.rows, self.prefix, self.edges, widest, threshold, self.minimum)]
+
+
+def summed(X: Any, cost: Additive, n_cells: int, minimum: int) -> Summed:
+    """Block sums of X in one pass, which is repeated if it meets a missing entry."""
+    from hidamari.inference._sums import accumulate, block_sums
+
+    x = table(X)
+    edges = grid_edges(len(x), n_cells)
+    for shared in (True, False):
+        rows = cost.rows(x, shared)
+        cells = np.empty((n_cells, width(rows.kind, rows.shared, rows.x.shape[1])))
+        block_sums(rows, edges, cells)
+        if complete(rows.kind) or not np.isnan(cells).any():
+            break
+    prefix = np.empty((n_cells + 1, cells.shape[1]))
+    accumulate(cells, prefix)
+    return Summed(rows, prefix, edges, minimum)
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A series whose segments can only be priced one by one."""
+
+    cost: Cost
+    cache: Any
+    edges: np.ndarray
+    minimum: int
+
+    def programme(self, places: np.ndarray, penalty: float, prune: bool = True) -> tuple[np.ndarray, int]:
+        """Best changes among the places, which begin with 0 and end with T."""
+        last, n = slow_dynamic(self.cost, self.cache, places, penalty, self.minimum, prune)
+        return places[traced(last)], n
+
+    def total(self, places: np.ndarray) -> float:
+        """Sum of the costs of the segments between neighbouring places."""
+        return float(np.sum(self.cost.costs(self.cache, places[:-1], places[1:])))
+
+    def _best(self, start: int, end: int, tries: np.ndarray) -> tuple[int, float]:
+        """Best try for one change in [start, end), and the cost with it."""
+        tries = tries[(tries - start >= self.minimum) & (end - tries >= self.minimum)]
+        if not len(tries):
+            return -1, np.inf
+        left = self.cost.costs(self.cache, np.full(len(tries), start), tries)
+        total = left + self.cost.costs(self.cache, tries, np.full(len(tries), end))
+        return int(tries[np.argmin(total)]), float(np.min(total))
+
+    def scan(self, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """Best change in each window [first, stop) of [starts, ends); -1 where none is allowed."""
+        found = [self._best(s, e, np.arange(a, b))[0] for s, e, a, b in zip(starts, ends, first, stop)]
+        return np.array(found, dtype=np.int64)
+
+    def _gains(self, starts: np.ndarray, ends: np.ndarray, threshold: float) -> np.ndarray:
+        """Best splits of intervals where they gain more than the threshold."""
+        whole = self.cost.costs(self.cache, starts, ends)
+        found = []
+        for s, e, price in zip(starts, ends, whole):
+            inside = self.edges[(self.edges > s) & (self.edges < e)]
+            place, total = self._best(s, e, inside[:: max(1, len(inside) // _PLACES)])
+            if price - total > threshold:
+                found.append(place)
+        return np.array(found, dtype=np.int64)
+
+    def splits(self, places: np.ndarray, threshold: float) -> np.ndarray:
+        """Grid points that split segments with a gain above the threshold, the best tried of each segment."""
+        return self._gains(places[:-1], places[1:], threshold)
+
+    def seeds(self, widest: int, threshold: float) -> np.ndarray:
+        """Grid points whose split of a short interval gains more than the threshold."""
+        found = [np.empty(0, dtype=np.int64)]
+        length = 2
+        while length <= min(widest, len(self.edges) - 1):
+            a = np.arange(0, len(self.edges) - length, length // 2)
+            found.append(self._gains(self.edges[a], self.edges[a + length], threshold))
+            length *= 2
+        return np.unique(np.concatenate(found))
+
+
+def slow_dynamic(
+    cost: Cost, cache: Any, rows_at: np.ndarray, penalty: float, minimum: int, prune: bool
+) -> tuple[np.ndarray, int]:
+    """`_segments.dynamic` for costs of any kind: the same recursion, all last changes of a row at once."""
+    n = len(rows_at) - 1
+    best = np.full(n + 1, np.inf)
+    best[0] = -penalty
+    last = np.full(n + 1, -1)
+    never = np.iinfo(np.int64).max
+    active, expiry = np.empty(0, np.int64), np.empty(0, np.int64)
+    entering, evaluations = 0, 0
+    for r in range(1, n + 1):
+        upto = int(np.searchsorted(rows_at[:r], rows_at[r] - minimum, side="right"))
+        fresh = np.arange(entering, upto)
+        entering = upto
+        fresh = fresh[np.isfinite(best[fresh])]
+        active, expiry = np.append(active, fresh), np.append(expiry, np.full(len(fresh), never))
+        active, expiry = active[expiry > rows_at[r]], expiry[expiry > rows_at[r]]
+        if not len(active):
+            continue
+        value = best[active] + cost.costs(cache, rows_at[active], np.full(len(active), rows_at[r]))
+        evaluations += len(active)
+        k = int(np.argmin(value))
+        if value[k] < np.inf:
+            best[r], last[r] = value[k] + penalty, active[k]
+        if prune:
+            worse = (value >= best[r]) & np.isfinite(value) & (expiry == never)
+            expiry = np.where(worse, rows_at[r] + minimum, expiry)
+    return last, evaluations

@@ -1,0 +1,138 @@
+"""Compiled searches over prefix sums: the dynamic programme, local scans, and seeded intervals.
+
+Positions are row numbers `rows_at` of a grid, prefixes the sums of all rows before each. A change point is
+the first row of the new segment.
+"""
+
+import numpy as np
+from numba import njit
+
+from hidamari.inference._sums import OPTIONS, add_row, between, cost_of
+
+__all__ = ["best_splits", "dynamic", "prefix_at", "scan", "seeds"]
+
+
+@njit(**OPTIONS)
+def dynamic(rows, prefix, rows_at, penalty, minimum, prune):
+    """Best changes on the grid: F_r = min over l of F_l + C(l, r) + penalty, F_0 = -penalty.
+
+    Returns F, the best l of each r, and the number of costs evaluated. A candidate l that is worse at r than
+    r itself, F_l + C(l, r) >= F_r, can never win at an r' with r as an allowed last change, and costs fall
+    when a segment is split: it is dropped once r' - r reaches the minimum length, not earlier.
+    """
+    n = len(rows_at) - 1
+    best = np.full(n + 1, np.inf)
+    last = np.full(n + 1, -1)
+    best[0] = -penalty
+    active = np.empty(n + 1, np.int64)
+    expiry = np.empty(n + 1, np.int64)
+    value = np.empty(n + 1)
+    diff, work = np.empty(prefix.shape[1]), np.empty((rows.x.shape[1], rows.x.shape[1]))
+    never = np.iinfo(np.int64).max
+    alive, entering, evaluations = 0, 0, 0
+    for r in range(1, n + 1):
+        while entering < r and rows_at[r] - rows_at[entering] >= minimum:
+            if best[entering] < np.inf:
+                active[alive] = entering
+                expiry[alive] = never
+                alive += 1
+            entering += 1
+        kept = 0
+        for k in range(alive):
+            if rows_at[r] < expiry[k]:
+                l = active[k]
+                active[kept], expiry[kept] = l, expiry[k]
+                value[kept] = best[l] + between(rows, prefix, l, r, diff, work)
+                if value[kept] < best[r]:
+                    best[r], last[r] = value[kept], l
+                kept += 1
+        alive = kept
+        evaluations += alive
+        if prune:
+            for k in range(alive):
+                if value[k] >= best[r] + penalty and value[k] < np.inf and expiry[k] == never:
+                    expiry[k] = rows_at[r] + minimum
+        best[r] += penalty
+    return best, last, evaluations
+
+
+@njit(**OPTIONS)
+def prefix_at(rows, prefix, rows_at, wanted, out):
+    """Sums of all rows before each wanted row, from the grid's prefix and the few rows after it."""
+    for k in range(len(wanted)):
+        cell = np.searchsorted(rows_at, wanted[k], side="right") - 1
+        out[k] = prefix[cell]
+        for t in range(rows_at[cell], wanted[k]):
+            add_row(rows, t, out[k], 1.0)
+
+
+@njit(**OPTIONS)
+def scan(rows, starts, before, ends, after, first, at_first, stop, minimum, where):
+    """Best change in each window [first, stop) of rows between starts and ends, every row tried.
+
+    before, after and at_first (K, m) are the sums of all rows before starts, ends and first; the place found
+    goes to `where`, -1 where none is allowed.
+    """
+    m = before.shape[1]
+    p = rows.x.shape[1]
+    left, right, work = np.empty(m), np.empty(m), np.empty((p, p))
+    for k in range(len(starts)):
+        for i in range(m):
+            left[i] = at_first[k, i] - before[k, i]
+            right[i] = after[k, i] - at_first[k, i]
+        best = np.inf
+        where[k] = -1
+        for t in range(first[k], stop[k]):
+            if t - starts[k] >= minimum and ends[k] - t >= minimum:
+                total = cost_of(rows, left, work) + cost_of(rows, right, work)
+                if total < best:
+                    best = total
+                    where[k] = t
+            add_row(rows, t, left, 1.0)
+            add_row(rows, t, right, -1.0)
+
+
+@njit(**OPTIONS)
+def _split(rows, prefix, rows_at, a, b, step, minimum, diff, work):
+    """Best grid point between a and b, every step-th tried, and what the split gains."""
+    whole = between(rows, prefix, a, b, diff, work)
+    gain, place = -np.inf, -1
+    for k in range(a + step, b, step):
+        if rows_at[k] - rows_at[a] < minimum or rows_at[b] - rows_at[k] < minimum:
+            continue
+        g = whole - between(rows, prefix, a, k, diff, work) - between(rows, prefix, k, b, diff, work)
+        if g > gain:
+            gain, place = g, k
+    return gain, place
+
+
+@njit(**OPTIONS)
+def best_splits(rows, prefix, rows_at, starts, ends, minimum, gain, place):
+    """Best single change inside each grid interval [starts, ends]."""
+    p = rows.x.shape[1]
+    diff, work = np.empty(prefix.shape[1]), np.empty((p, p))
+    for k in range(len(starts)):
+        gain[k], place[k] = _split(rows, prefix, rows_at, starts[k], ends[k], 1, minimum, diff, work)
+
+
+@njit(**OPTIONS)
+def seeds(rows, prefix, rows_at, widest, threshold, minimum):
+    """Mark grid points whose split of some short interval gains more than the threshold.
+
+    Intervals are 2, 4, 8, ... cells long up to widest, each half over its neighbour, and are split at up to
+    seven places: about five costs a cell in all. Finds the segments that hide inside the cells of a coarser
+    grid.
+    """
+    n = len(rows_at) - 1
+    p = rows.x.shape[1]
+    diff, work = np.empty(prefix.shape[1]), np.empty((p, p))
+    found = np.zeros(n + 1, np.bool_)
+    length = 2
+    while length <= min(widest, n):
+        step = max(1, length // 8)
+        for a in range(0, n - length + 1, length // 2):
+            gain, place = _split(rows, prefix, rows_at, a, a + length, step, minimum, diff, work)
+            if gain > threshold:
+                found[place] = True
+        length *= 2
+    return found

@@ -1,0 +1,356 @@
+"""Costs of segments: what a stretch of data costs when one set of parameters must explain all of it."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hidamari.inference._rows import (
+    AXES,
+    COUNTS,
+    ELLIPSE,
+    GRAM,
+    MEAN,
+    NOISE,
+    SPREAD,
+    WAITS,
+    Rows,
+    complete,
+    middle,
+    resolution,
+    table,
+    width,
+)
+
+__all__ = [
+    "Additive",
+    "Cost",
+    "Counts",
+    "Covariance",
+    "Exponential",
+    "Mean",
+    "MeanVariance",
+    "Regression",
+    "Sums",
+    "Variance",
+]
+
+
+@runtime_checkable
+class Cost(Protocol):
+    """What a segment cost must offer to the engines; segments are rows [start, end), and end - start >= 1."""
+
+    def prepare(self, X: ArrayLike) -> Any:
+        """Whatever makes later costs cheap, in time linear in the rows."""
+        ...
+
+    def costs(self, cache: Any, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Costs of many segments, finite or +inf."""
+        ...
+
+    def min_length(self, d: int) -> int:
+        """Fewest rows of a segment of d columns."""
+        ...
+
+    def n_parameters(self, d: int) -> int:
+        """Count the free parameters of a segment of d columns."""
+        ...
+
+
+class Sums(NamedTuple):
+    """Prefix sums of a series under a built-in cost."""
+
+    rows: Rows
+    prefix: np.ndarray  # (T + 1, m)
+
+
+class Additive:
+    """Cost that depends on a segment only through sums over its rows.
+
+    `costs` is then a difference of prefix sums, and the fast engines work on the sums of blocks. Missing
+    entries (NaN) add nothing to the sums.
+    """
+
+    least_rows: ClassVar[int] = 1
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Rows as the compiled sums read them; `shared` where no entry is missing."""
+        raise NotImplementedError
+
+    def prepare(self, X: ArrayLike) -> Sums:
+        """Prefix sums of X (T, d) or (T,), about the middle of each column and compensated."""
+        from hidamari.inference._sums import accumulate, row_sums
+
+        x = table(X)
+        rows = self.rows(x, True)
+        rows = rows if complete(rows.kind) or not np.isnan(x).any() else self.rows(x, False)
+        cells = np.empty((len(x), width(rows.kind, rows.shared, rows.x.shape[1])))
+        row_sums(rows, 0, len(x), cells)
+        prefix = np.empty((len(x) + 1, cells.shape[1]))
+        accumulate(cells, prefix)
+        return Sums(rows, prefix)
+
+    def costs(self, cache: Sums, starts: ArrayLike, ends: ArrayLike) -> np.ndarray:
+        """Costs of the segments [starts, ends), which broadcast against each other."""
+        from hidamari.inference._sums import pair_costs
+
+        a, b = np.broadcast_arrays(np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64))
+        out = np.empty(a.size)
+        pair_costs(cache.rows, cache.prefix, a.ravel(), b.ravel(), out)
+        return out.reshape(a.shape)
+
+    def cost(self, cache: Sums, start: int, end: int) -> float:
+        """Cost of the segment [start, end)."""
+        return float(self.costs(cache, start, end))
+
+    def summary(self, X: ArrayLike) -> np.ndarray:
+        """Statistics (T, m) of the single rows of X, which `of` takes the sums of."""
+        from hidamari.inference._sums import row_sums
+
+        rows = self.rows(table(X), False)
+        out = np.empty((len(rows.x), width(rows.kind, rows.shared, rows.x.shape[1])))
+        row_sums(rows, 0, len(rows.x), out)
+        return out
+
+    def min_length(self, d: int) -> int:
+        """Fewest rows of a segment of d columns."""
+        return self.least_rows
+
+    def n_parameters(self, d: int) -> int:
+        """Count the free parameters of a segment of d columns."""
+        return d
+
+
+_ONE = np.ones((1, 1))
+
+
+@dataclass(frozen=True)
+class Mean(Additive):
+    """Sum of squares about the segment's mean, summed over units.
+
+    C = sum_j sum_t (x_tj - mean_j)^2: twice the negative log likelihood of Gaussian noise of variance 1, up
+    to a constant. Divide the data by the standard deviation of their noise first.
+
+    Examples
+    --------
+    >>> cost = Mean()
+    >>> cost.cost(cost.prepare([0.0, 2.0, 7.0]), 0, 2)
+    2.0
+    """
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Weights one, values about the middle."""
+        return Rows(MEAN, shared, x, _ONE, middle(x), np.zeros(x.shape[1]))
+
+
+@dataclass(frozen=True)
+class MeanVariance(Additive):
+    """Gaussian of free mean and variance in every unit: C = sum_j n_j (log(2 pi v_j) + 1).
+
+    v_j is the segment's mean square about its mean. Where it is smaller than r^2 / 12, with r the step in
+    which the column was recorded, the likelihood is taken at r^2 / 12, the variance of rounding: a run of
+    equal values is otherwise infinitely likely. Found steps come from the data.
+
+    Parameters
+    ----------
+    step : float or None
+        Step r in which values were recorded, in their units; None takes the smallest difference between
+        distinct values of a column; 0 takes the values as exact.
+
+    Examples
+    --------
+    >>> cost = MeanVariance()
+    >>> cost.cost(cost.prepare([0.0, 2.0, 7.0]), 0, 2)
+    5.67575
+    """
+
+    step: float | None = None
+    least_rows: ClassVar[int] = 2
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Weights one, values about the middle, their squares."""
+        step = resolution(x) if self.step is None else np.full(x.shape[1], float(self.step))
+        return Rows(SPREAD, shared, x, _ONE, middle(x), step**2 / 12.0)
+
+    def n_parameters(self, d: int) -> int:
+        """Mean and variance of each column."""
+        return 2 * d
+
+
+@dataclass(frozen=True)
+class Counts(Additive):
+    """Poisson counts of a constant rate in every unit: C = 2 sum_j (s_j - s_j log(s_j / e_j)).
+
+    s_j is the number of events of the segment and e_j its exposure: twice the negative log likelihood but for
+    the part that knows no rate.
+
+    Parameters
+    ----------
+    exposure : float or array_like, shape (T,) or (T, d)
+        Length of the bins in seconds.
+
+    Examples
+    --------
+    >>> cost = Counts(exposure=0.5)
+    >>> cost.cost(cost.prepare([1, 3, 0]), 0, 2)
+    -3.0903
+    """
+
+    exposure: Any = 1.0
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Weights are exposures, values counts."""
+        exposure = np.asarray(self.exposure, dtype=np.float64)
+        exposure = exposure[:, None] if exposure.ndim == 1 else np.atleast_2d(exposure)
+        if exposure.shape[0] not in (1, len(x)) or exposure.shape[1] not in (1, x.shape[1]):
+            raise ValueError(
+                f"exposure has shape {np.shape(self.exposure)}: allowed are a number, "
+                f"({len(x)},) and {x.shape}"
+            )
+        if not np.all(exposure > 0):
+            raise ValueError("exposure has entries that are not above 0")
+        if np.any(x < 0):
+            raise ValueError(f"X has a count of {np.nanmin(x)}: allowed are numbers >= 0 and NaN")
+        shared = shared and exposure.shape[1] == 1
+        none = np.zeros(x.shape[1])
+        return Rows(COUNTS, shared, x, np.ascontiguousarray(exposure), none, none)
+
+
+@dataclass(frozen=True)
+class Exponential(Additive):
+    """Exponential waiting times of a constant rate in every unit: C = 2 sum_j n_j (1 + log(mean_j)).
+
+    Means below half the step in which the times were recorded are taken as half the step.
+
+    Parameters
+    ----------
+    step : float or None
+        Step of the times, in their units; None takes the smallest difference between distinct values.
+
+    Examples
+    --------
+    >>> cost = Exponential()
+    >>> cost.cost(cost.prepare([1.0, 3.0, 9.0]), 0, 2)
+    6.77259
+    """
+
+    step: float | None = None
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Weights one, values waiting times."""
+        if np.any(x < 0):
+            raise ValueError(f"X has a waiting time of {np.nanmin(x)}: allowed are numbers >= 0 and NaN")
+        step = resolution(x) if self.step is None else np.full(x.shape[1], float(self.step))
+        return Rows(WAITS, shared, x, _ONE, np.zeros(x.shape[1]), step / 2.0)
+
+
+@dataclass(frozen=True)
+class Variance(Additive):
+    """Gaussian about a known mean, of free variance in every unit: C = sum_j n_j (log(2 pi v_j) + 1).
+
+    Parameters
+    ----------
+    mean : float or array_like, shape (d,)
+        Known mean of each column.
+    step : float or None
+        As in `MeanVariance`.
+
+    Examples
+    --------
+    >>> cost = Variance()
+    >>> cost.cost(cost.prepare([1.0, -1.0, 9.0]), 0, 2)
+    5.67575
+    """
+
+    mean: Any = 0.0
+    step: float | None = None
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Weights one half, values pi (x - mean)^2, which makes the waiting-time cost the Gaussian one."""
+        step = resolution(x) if self.step is None else np.full(x.shape[1], float(self.step))
+        squares = np.pi * (x - np.asarray(self.mean, dtype=np.float64)) ** 2
+        # The mean a / b of the values over weights is 2 pi times the variance.
+        least = 2.0 * np.pi * step**2 / 12.0
+        return Rows(WAITS, shared, squares, np.full((1, 1), 0.5), np.zeros(x.shape[1]), least)
+
+
+@dataclass(frozen=True)
+class Covariance(Additive):
+    """Gaussian of free covariance: C = n (log det(2 pi V) + d), V the segment's covariance by Cholesky.
+
+    Rows with a missing entry are left out. A segment whose covariance is singular is not allowed (+inf).
+
+    Parameters
+    ----------
+    centred : bool
+        True takes V about the segment's own mean; False about 0.
+
+    Examples
+    --------
+    >>> cost = Covariance(centred=False)
+    >>> cost.cost(cost.prepare([[1.0, 1.0], [1.0, -1.0], [2.0, 0.0]]), 0, 2)
+    11.3515
+    """
+
+    centred: bool = True
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Weights one, values and their products."""
+        none = np.zeros(x.shape[1])
+        return Rows(
+            *((ELLIPSE, True, x, _ONE, middle(x)) if self.centred else (AXES, True, x, _ONE, none)), none
+        )
+
+    def min_length(self, d: int) -> int:
+        """d + 1 rows make a covariance regular."""
+        return d + (1 if self.centred else 0)
+
+    def n_parameters(self, d: int) -> int:
+        """Covariance, and the mean where it is free."""
+        return d * (d + 1) // 2 + (d if self.centred else 0)
+
+
+@dataclass(frozen=True)
+class Regression(Additive):
+    """Linear regression of the last column on the others, by the Gram matrix of the segment.
+
+    C = the residual sum of squares r, in units of the noise variance; or n (log(2 pi r / n) + 1), the noise
+    variance being the segment's own. Rows with a missing entry are left out.
+
+    Parameters
+    ----------
+    intercept : bool
+        Add a constant to the predictors.
+    variance : {"common", "segment"}
+        Noise variance known to be 1 throughout, or one of each segment.
+
+    Examples
+    --------
+    >>> cost = Regression(intercept=False)
+    >>> cost.cost(cost.prepare([[1.0, 2.0], [2.0, 5.0], [0.0, 7.0]]), 0, 2)
+    0.2
+    """
+
+    intercept: bool = True
+    variance: str = "common"
+
+    def rows(self, x: np.ndarray, shared: bool) -> Rows:
+        """Weights one, products of predictors and response."""
+        if self.variance not in ("common", "segment"):
+            raise ValueError(f'variance is {self.variance!r}: allowed are "common" and "segment"')
+        centre = np.zeros(x.shape[1])
+        if self.intercept:
+            # With a constant among the predictors the residuals do not know the centre of the others.
+            centre = np.append(0.0, middle(x))
+            x = np.ascontiguousarray(np.column_stack([np.ones(len(x)), x]))
+        kind = GRAM if self.variance == "common" else NOISE
+        return Rows(kind, True, x, _ONE, centre, resolution(x) ** 2 / 12.0)
+
+    def min_length(self, d: int) -> int:
+        """One row more than coefficients."""
+        return d + (1 if self.intercept else 0)
+
+    def n_parameters(self, d: int) -> int:
+        """Coefficients, and the noise variance where it is free."""
+        return d - 1 + int(self.intercept) + (self.variance == "segment")
