@@ -17,7 +17,7 @@ def close():
 
 
 def predicted(mean, dims, coords, half=0.5, **attrs):
-    """A Dataset as `predict` and `decompose` give it."""
+    """A Dataset as `predict` gives it."""
     mean = xr.DataArray(mean, coords, dims, attrs={"units": "ppm", "long_name": "CO2"})
     return xr.Dataset({"mean": mean, "lower": mean - half, "upper": mean + 2 * half}, attrs=attrs)
 
@@ -46,7 +46,7 @@ def test_prediction_draws_mean_band_and_labels(ds):
     np.testing.assert_allclose(band[-2:-103:-1, 1], ds.upper)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("year", "CO2 (ppm)")
     assert ax.get_title(loc="left") == "mean and 95 % band"
-    assert "mean and 80 % band" in plotting.prediction(ds.assign_attrs(level=0.8)).get_title(loc="left")
+    assert "mean and 80 % band" in plotting.prediction(ds.assign_attrs(interval=0.8)).get_title(loc="left")
 
 
 def test_data_are_dots_and_their_gaps_are_shaded(ds):
@@ -129,15 +129,27 @@ def test_trials_may_have_times_of_their_own(ds):
 
 def test_components_have_a_panel_each(rng, years):
     names = ["trend", "season", "rest"]
-    ds = predicted(rng.standard_normal((101, 3)), ("time", "component"), years | {"component": names})
+    mean, var = rng.standard_normal((101, 3)), rng.uniform(0.1, 0.2, (101, 3))
+    dims = ("time", "component")
+    ds = xr.Dataset(
+        {"component_mean": (dims, mean), "component_var": (dims, var)}, years | {"component": names}
+    )
     axes = plotting.components(ds)
     assert [ax.get_title(loc="left") for ax in axes] == names
     assert [ax.get_xlabel() for ax in axes] == ["", "", "year"]
     for i, ax in enumerate(axes):
-        np.testing.assert_array_equal(ax.lines[0].get_ydata(), ds["mean"][:, i])
+        np.testing.assert_array_equal(ax.lines[0].get_ydata(), mean[:, i])
+        band = ax.collections[0].get_paths()[0].vertices
+        np.testing.assert_allclose(band[1:102, 1], mean[:, i] - 1.959964 * np.sqrt(var[:, i]), rtol=1e-5)
     assert len({ax.lines[0].get_color() for ax in axes}) == 3
     given = plt.figure().subplots(3)
     assert plotting.components(ds, axes=given)[0] is given[0]
+    two = ds.expand_dims(output=["a", "b"])
+    assert [text.get_text() for text in plotting.components(two)[2].texts] == ["output a", "output b"]
+    with pytest.raises(ValueError, match="axes has 2 entries; allowed: 3"):
+        plotting.components(ds, axes=given[:2])
+    with pytest.raises(ValueError, match="needed is one named 'component'"):
+        plotting.components(ds.isel(component=0))
 
 
 @pytest.fixture
@@ -197,8 +209,7 @@ def test_posterior_of_chosen_names_and_without_statistics(tree):
             lambda ds, tree: plotting.prediction(ds, ds["mean"].rename(time="t")),
             r"observed has dims \('t',\)",
         ),
-        (lambda ds, tree: plotting.components(ds), "needed is one named 'component'"),
-        (lambda ds, tree: plotting.components(ds.expand_dims(component=2), axes=[]), "axes has 0 entries"),
+        (lambda ds, tree: plotting.components(ds), "ds has no variable 'component_mean'"),
         (lambda ds, tree: plotting.posterior(ds), "mean has dims"),
         (lambda ds, tree: plotting.posterior(xr.DataTree()), "without a group 'posterior'"),
         (lambda ds, tree: plotting.posterior(tree, ["x"]), r"names has \['x'\]"),

@@ -5,6 +5,7 @@ import numpy as np
 # Okabe & Ito (2008), told apart with every kind of colour vision; their yellow is too light on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B6B6B")
 INK, GREY, PALE = "#1A1A1A", "#6B6B6B", "#DDDDDD"
+Z95 = 1.959963984540054  # the 97.5 % point of the standard normal
 
 
 def new_axes(ax, height, width=8.0):

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from hidamari.plotting._style import GREY, INK, PALE, PALETTE, name_at, new_axes, nice, signed, variable
+from hidamari.plotting._style import GREY, INK, PALE, PALETTE, Z95, name_at, new_axes, nice, signed, variable
 
 __all__ = ["latents", "peak_order", "raster", "rates"]
 
-_Z95 = 1.959963984540054  # the 97.5 % point of the standard normal
 _MAX_LINES = 8  # more units than this are a picture, not lines
 
 
@@ -47,7 +46,7 @@ def latents(ds, ax=None, trial=0, truth=None):
     'time (s)'
     """
     mean = _one_trial(variable(ds, "latent_mean"), trial, "latent")
-    half = _Z95 * np.sqrt(_one_trial(variable(ds, "latent_var"), trial, "latent").values)
+    half = Z95 * np.sqrt(_one_trial(variable(ds, "latent_var"), trial, "latent").values)
     time, centre = mean["time"].values, mean.values
     names = [f"latent {name}" for name in mean["latent"].values]
     ax = new_axes(ax, 1.2 + 0.8 * len(names))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hidamari.plotting._style import GREY, INK, PALE, PALETTE, name_at, new_axes, variable
+from hidamari.plotting._style import GREY, INK, PALE, PALETTE, Z95, name_at, new_axes, variable
 
 __all__ = ["components", "prediction"]
 
@@ -68,13 +68,13 @@ def prediction(ds, observed=None, ax=None, trial=0):
 
 
 def components(ds, axes=None, trial=0):
-    """Draw each summand of a kernel in a panel of its own, above a shared axis of time.
+    """Draw each summand of a kernel with its 95 % band in a panel of its own, above a shared axis of time.
 
     Parameters
     ----------
     ds : xarray.Dataset
-        ``mean``, ``lower`` and ``upper`` with dims ([trial,] time, component[, output]), as ``decompose``
-        returns them.
+        ``component_mean`` and ``component_var`` with dims ([trial,] time[, output], component), as
+        ``decompose`` returns them.
     axes : sequence of matplotlib.axes.Axes, optional
         Where to draw, one for each component; a new figure by default.
     trial : int, default 0
@@ -97,15 +97,17 @@ def components(ds, axes=None, trial=0):
     >>> coords = {"time": np.arange(50.0), "component": ["trend", "season"]}
     >>> parts = np.stack([np.arange(50) / 10, np.sin(np.arange(50))], axis=1)
     >>> mean = xr.DataArray(parts, coords, ("time", "component"))
-    >>> ds = xr.Dataset({"mean": mean, "lower": mean - 0.3, "upper": mean + 0.3})
+    >>> ds = xr.Dataset({"component_mean": mean, "component_var": mean * 0 + 0.04})
     >>> [ax.get_title(loc="left") for ax in hd.plotting.components(ds)]
     ['trend', 'season']
     """
-    parts = variable(ds, "mean")
-    if "component" not in parts.dims:
-        raise ValueError(f"mean has dims {parts.dims}, needed is one named 'component'")
-    n = parts.sizes["component"]
-    names = parts["component"].values if "component" in parts.coords else np.arange(n)
+    import xarray as xr
+
+    mean, half = variable(ds, "component_mean"), Z95 * np.sqrt(variable(ds, "component_var"))
+    if "component" not in mean.dims:
+        raise ValueError(f"component_mean has dims {mean.dims}, needed is one named 'component'")
+    n = mean.sizes["component"]
+    names = mean["component"].values if "component" in mean.coords else np.arange(n)
     if axes is None:
         import matplotlib.pyplot as plt
 
@@ -114,16 +116,15 @@ def components(ds, axes=None, trial=0):
     axes = list(axes)
     if len(axes) != n:
         raise ValueError(f"axes has {len(axes)} entries; allowed: {n}, one for each component")
+    bands = xr.Dataset({"mean": mean, "lower": mean - half, "upper": mean + half})
     for i, (ax, name) in enumerate(zip(axes, names)):
-        part = ds[["mean", "lower", "upper"]].isel(component=i)
-        prediction(part.assign_attrs(ds.attrs), ax=ax, trial=trial)
-        if _lines(part["mean"], trial).sizes["output"] == 1:
-            colour = PALETTE[i % len(PALETTE)]
-            ax.lines[-1].set_color(colour)
-            ax.collections[-1].set_color(colour)
+        part = bands.isel(component=i)
+        prediction(part, ax=ax, trial=trial)
+        if "output" not in part.dims:  # else the colours are those of the outputs
+            ax.lines[-1].set_color(PALETTE[i % len(PALETTE)])
+            ax.collections[-1].set_color(PALETTE[i % len(PALETTE)])
         ax.set_title(str(name), loc="left", fontsize="small", color=GREY)
-    figure = axes[0].figure
-    figure.align_ylabels(axes)
+    axes[0].figure.align_ylabels(axes)
     return axes
 
 
@@ -195,7 +196,7 @@ def _dot_size(times):
 
 def _level(ds):
     """Return the share that bands hold, as the Dataset says."""
-    return f"{100 * float(ds.attrs.get('level', 0.95)):g} %"
+    return f"{100 * float(ds.attrs.get('interval', 0.95)):g} %"
 
 
 def _first(texts):
