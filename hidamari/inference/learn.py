@@ -3,8 +3,8 @@ r"""Kernel hyperparameters by the evidence of the sites.
 With the sites held, log Z(theta) = log of the integral of prior(theta) times sites has, at a fixed point of
 the natural-gradient steps, the same derivatives as the ELBO, and follows it further away from there than the
 ELBO with q held does. One pass of the adjoint smoother gives its derivatives by A, Q and P (see
-:func:`hidamari.statespace.kalman.evidence_gradient`); those of A, Q and P by each hyperparameter are central
-differences of closed forms, on as few matrices as there are distinct steps.
+:func:`hidamari.statespace.kalman.evidence_gradient`); those of A, Q and P by each hyperparameter are closed
+forms of the kernel, on as few matrices as there are distinct steps.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,6 @@ from hidamari.statespace.types import StateSpace
 
 __all__ = ["Memory", "bounds", "improve_kernels", "kernel_log_prior", "movable"]
 
-_STEP = 1e-5  # of a logarithm: central differences are then exact to 1e-10
 _LONGEST = 0.7  # the longest step of a logarithm: a factor of two
 LOG_SPREAD = 1.0  # prior standard deviation of the log of a hyperparameter about its start
 
@@ -119,14 +118,11 @@ def improve_kernels(
     return unflatten(kernels, proposal, names), Memory(vector, gradient, curvature)
 
 
-def _along(kernels: list[Kernel], name: str, gaps: np.ndarray, slope) -> float:
+def _along(kernels: list[Kernel], name: str, gaps: np.ndarray, slope: StateSpace) -> float:
     """d log Z / d log theta for one hyperparameter, through the A, Q and P of the one chain it shapes."""
     chain, path = name.split(".", 1)
     c, kernel = int(chain), kernels[int(chain)]
-    vector, names = flatten(kernel, path)
-    up, down = (unflatten(kernel, vector + shift, names) for shift in (_STEP, -_STEP))
     d = len(kernel.readout())
-    total = np.vdot(slope.A[:, c, :d, :d], up.transition(gaps) - down.transition(gaps))
-    total += np.vdot(slope.Q[:, c, :d, :d], up.process_noise(gaps) - down.process_noise(gaps))
-    total += np.vdot(slope.P[c, :d, :d], up.stationary() - down.stationary())
-    return float(total) / (2 * _STEP)
+    ((dA, dQ, dP),) = kernel.derivatives(gaps, [path])
+    total = np.vdot(slope.A[:, c, :d, :d], dA) + np.vdot(slope.Q[:, c, :d, :d], dQ)
+    return float(total + np.vdot(slope.P[c, :d, :d], dP))
