@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hidamari.inference.likelihoods import Gaussian, Likelihood
+from hidamari.inference._student import TrueStudentT
+from hidamari.inference.likelihoods import Gaussian, Likelihood, StudentT
 from hidamari.inference.posterior import infer_sites
 from hidamari.inference.series import Laid, Series, lay_series
 from hidamari.inference.sites import Readout
@@ -213,6 +214,10 @@ def _variational(model: GPModel, names, series: Series, sites, exposure, tol, n_
         readout = Readout(np.ones((1, 1)), model.bias[[o]])
         start = None if sites is None else Sites(sites.j[rows], sites.J[rows, :, None])
         part = ss._replace(step=series.step[rows])
+        if isinstance(likelihood, StudentT):  # whose own steps settle next to the top of the ELBO, not on it
+            if start is None:
+                start = infer_sites(part, y, readout, likelihood, exposure, None, 20, 1e-4, n_threads).sites
+            likelihood = TrueStudentT(likelihood.df, likelihood.scale)
         q = infer_sites(part, y, readout, likelihood, exposure, start, 500, tol, n_threads)
         j[rows], J[rows] = q.sites.j, q.sites.J[:, :, 0]
         mean[rows], var[rows] = q.mean[:, 0], q.cov[:, 0, 0]
