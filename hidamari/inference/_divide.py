@@ -128,7 +128,7 @@ def _cells(n_rows: int, p: int, minimum: int, priced: bool, cost: Any) -> tuple[
         fine = max(n_rows // (8 * p), 20_000 // p**3, 100)
         coarse = int(max(100, min(n_rows, 6 * n_rows / p) ** 0.5))
     else:
-        fine = max(n_rows // (16 if p < 64 else 64), 50_000 // p, 100)
+        fine = max(min(n_rows // 32, 200_000), 50_000 // p, 100)
         coarse = int(max(100, n_rows**0.5))
     fine = min(fine, most)
     return fine, min(coarse, fine)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from hidamari.inference._rows import complete, table, width
+from hidamari.inference._rows import Rows, complete, table, width
 from hidamari.inference._segmentation import traced
 from hidamari.inference.costs import Additive, Cost
 
-__all__ = ["Priced", "Summed", "grid_edges", "slow_dynamic", "summed"]
+__all__ = ["Priced", "Summed", "grid_edges", "programme", "slow_dynamic", "summed"]
 
 _PLACES = 32  # tries for one split of a segment, where every try is priced
 
@@ -27,10 +27,15 @@ def grid_edges(n_rows: int, n_cells: int) -> np.ndarray:
 class Summed:
     """Block sums of a series on a grid."""
 
-    rows: Any
+    rows: Rows
     prefix: np.ndarray  # (cells + 1, m)
     edges: np.ndarray  # (cells + 1,)
     minimum: int
+
+    def _scratch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Room for one set of statistics and one matrix."""
+        p = self.rows.x.shape[1]
+        return np.empty(self.prefix.shape[1]), np.empty((p, p))
 
     def _before(self, places: np.ndarray) -> np.ndarray:
         """Sums of all rows before each place."""
@@ -42,18 +47,16 @@ class Summed:
 
     def programme(self, places: np.ndarray, penalty: float, prune: bool = True) -> tuple[np.ndarray, int]:
         """Best changes among the places, which begin with 0 and end with T."""
-        from hidamari.inference._segments import dynamic
-
         prefix = self.prefix if len(places) == len(self.edges) else self._before(places)
-        _, last, n = dynamic(self.rows, prefix, places, penalty, self.minimum, prune)
-        return places[traced(last)], int(n)
+        last, n = programme(self.rows, prefix, places, penalty, self.minimum, prune)
+        return places[traced(last)], n
 
     def total(self, places: np.ndarray) -> float:
         """Sum of the costs of the segments between neighbouring places."""
         from hidamari.inference._sums import costs_of
 
         out = np.empty(len(places) - 1)
-        costs_of(self.rows, np.diff(self._before(places), axis=0), out)
+        costs_of(self.rows, np.diff(self._before(places), axis=0), out, self._scratch()[1])
         return float(out.sum())
 
     def scan(self, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
@@ -62,7 +65,23 @@ class Summed:
 
         where = np.empty(len(starts), dtype=np.int64)
         before, after, at_first = self._before(starts), self._before(ends), self._before(first)
-        scan(self.rows, starts, before, ends, after, first, at_first, stop, self.minimum, where)
+        left, work = self._scratch()
+        right = np.empty_like(left)
+        scan(
+            self.rows,
+            starts,
+            before,
+            ends,
+            after,
+            first,
+            at_first,
+            stop,
+            self.minimum,
+            where,
+            left,
+            right,
+            work,
+        )
         return where
 
     def splits(self, places: np.ndarray, threshold: float) -> np.ndarray:
@@ -73,14 +92,42 @@ class Summed:
         b = np.searchsorted(self.edges, places[1:], side="right") - 1
         a, b = a[b - a > 1], b[b - a > 1]
         gain, place = np.empty(len(a)), np.empty(len(a), dtype=np.int64)
-        best_splits(self.rows, self.prefix, self.edges, a, b, self.minimum, gain, place)
+        best_splits(self.rows, self.prefix, self.edges, a, b, self.minimum, gain, place, *self._scratch())
         return self.edges[place[gain > threshold]]
 
     def seeds(self, widest: int, threshold: float) -> np.ndarray:
         """Grid points whose split of a short interval gains more than the threshold."""
         from hidamari.inference._segments import seeds
 
-        return self.edges[seeds(self.rows, self.prefix, self.edges, widest, threshold, self.minimum)]
+        found = np.zeros(len(self.edges), dtype=np.bool_)
+        seeds(self.rows, self.prefix, self.edges, widest, threshold, self.minimum, found, *self._scratch())
+        return self.edges[found]
+
+
+def programme(
+    rows: Rows, prefix: np.ndarray, places: np.ndarray, penalty: float, minimum: int, prune: bool
+) -> tuple[np.ndarray, int]:
+    """Best last change of each place, and the number of segments priced."""
+    from hidamari.inference._segments import dynamic
+
+    n, m, p = len(places), prefix.shape[1], rows.x.shape[1]
+    floats, whole = np.empty((2, n)), np.empty((3, n), dtype=np.int64)
+    work = np.empty((p, p))
+    priced = dynamic(
+        rows,
+        prefix,
+        places,
+        penalty,
+        minimum,
+        prune,
+        floats[0],
+        whole[0],
+        floats[1],
+        *whole[1:],
+        np.empty(m),
+        work,
+    )
+    return whole[0], int(priced)
 
 
 def summed(X: Any, cost: Additive, n_cells: int, minimum: int) -> Summed:

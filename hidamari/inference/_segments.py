@@ -7,34 +7,33 @@ the first row of the new segment.
 import numpy as np
 from numba import njit
 
+from hidamari.inference._rows import MEAN
 from hidamari.inference._sums import OPTIONS, add_row, between, cost_of
 
 __all__ = ["best_splits", "dynamic", "prefix_at", "scan", "seeds"]
 
+NEVER = np.iinfo(np.int64).max
+
 
 @njit(**OPTIONS)
-def dynamic(rows, prefix, rows_at, penalty, minimum, prune):
+def dynamic(rows, prefix, rows_at, penalty, minimum, prune, best, last, value, active, expiry, diff, work):
     """Best changes on the grid: F_r = min over l of F_l + C(l, r) + penalty, F_0 = -penalty.
 
-    Returns F, the best l of each r, and the number of costs evaluated. A candidate l that is worse at r than
-    r itself, F_l + C(l, r) >= F_r, can never win at an r' with r as an allowed last change, and costs fall
-    when a segment is split: it is dropped once r' - r reaches the minimum length, not earlier.
+    Fills best (n + 1,) with F and last with the best l of each r, and returns the number of costs evaluated;
+    value, active, expiry (n + 1,), diff (m,) and work (p, p) are scratch. A candidate l that is worse at r
+    than r itself, F_l + C(l, r) >= F_r, can never win at an r' with r as an allowed last change, and costs
+    fall when a segment is split: it is dropped once r' - r reaches the minimum length, not earlier.
     """
     n = len(rows_at) - 1
-    best = np.full(n + 1, np.inf)
-    last = np.full(n + 1, -1)
+    for r in range(n + 1):
+        best[r], last[r] = np.inf, -1
     best[0] = -penalty
-    active = np.empty(n + 1, np.int64)
-    expiry = np.empty(n + 1, np.int64)
-    value = np.empty(n + 1)
-    diff, work = np.empty(prefix.shape[1]), np.empty((rows.x.shape[1], rows.x.shape[1]))
-    never = np.iinfo(np.int64).max
     alive, entering, evaluations = 0, 0, 0
     for r in range(1, n + 1):
         while entering < r and rows_at[r] - rows_at[entering] >= minimum:
             if best[entering] < np.inf:
                 active[alive] = entering
-                expiry[alive] = never
+                expiry[alive] = NEVER
                 alive += 1
             entering += 1
         kept = 0
@@ -50,10 +49,10 @@ def dynamic(rows, prefix, rows_at, penalty, minimum, prune):
         evaluations += alive
         if prune:
             for k in range(alive):
-                if value[k] >= best[r] + penalty and value[k] < np.inf and expiry[k] == never:
+                if value[k] >= best[r] + penalty and value[k] < np.inf and expiry[k] == NEVER:
                     expiry[k] = rows_at[r] + minimum
         best[r] += penalty
-    return best, last, evaluations
+    return evaluations
 
 
 @njit(**OPTIONS)
@@ -61,27 +60,54 @@ def prefix_at(rows, prefix, rows_at, wanted, out):
     """Sums of all rows before each wanted row, from the grid's prefix and the few rows after it."""
     for k in range(len(wanted)):
         cell = np.searchsorted(rows_at, wanted[k], side="right") - 1
-        out[k] = prefix[cell]
+        for i in range(prefix.shape[1]):
+            out[k, i] = prefix[cell, i]
         for t in range(rows_at[cell], wanted[k]):
             add_row(rows, t, out[k], 1.0)
 
 
 @njit(**OPTIONS)
-def scan(rows, starts, before, ends, after, first, at_first, stop, minimum, where):
+def _mean_scan(rows, start, end, first, stop, minimum, left, right):
+    """Best change in [first, stop) for complete rows and the mean, by the sums of either side.
+
+    The split gains sum_j L_j^2 / n_L + R_j^2 / n_R, with L and R the sums left and right of it.
+    """
+    x, centre = rows.x, rows.centre
+    p = x.shape[1]
+    best, where = -np.inf, -1
+    for t in range(first, stop):
+        if t - start >= minimum and end - t >= minimum:
+            a, b = 0.0, 0.0
+            for j in range(1, p + 1):
+                a += left[j] * left[j]
+                b += right[j] * right[j]
+            gain = a / (t - start) + b / (end - t)
+            if gain > best:
+                best, where = gain, t
+        for j in range(p):
+            v = x[t, j] - centre[j]
+            left[1 + j] += v
+            right[1 + j] -= v
+    return where
+
+
+@njit(**OPTIONS)
+def scan(rows, starts, before, ends, after, first, at_first, stop, minimum, where, left, right, work):
     """Best change in each window [first, stop) of rows between starts and ends, every row tried.
 
     before, after and at_first (K, m) are the sums of all rows before starts, ends and first; the place found
-    goes to `where`, -1 where none is allowed.
+    goes to `where`, -1 where none is allowed. left, right (m,) and work (p, p) are scratch.
     """
     m = before.shape[1]
-    p = rows.x.shape[1]
-    left, right, work = np.empty(m), np.empty(m), np.empty((p, p))
     for k in range(len(starts)):
         for i in range(m):
             left[i] = at_first[k, i] - before[k, i]
             right[i] = after[k, i] - at_first[k, i]
         best = np.inf
         where[k] = -1
+        if rows.kind == MEAN and rows.shared:
+            where[k] = _mean_scan(rows, starts[k], ends[k], first[k], stop[k], minimum, left, right)
+            continue
         for t in range(first[k], stop[k]):
             if t - starts[k] >= minimum and ends[k] - t >= minimum:
                 total = cost_of(rows, left, work) + cost_of(rows, right, work)
@@ -107,16 +133,14 @@ def _split(rows, prefix, rows_at, a, b, step, minimum, diff, work):
 
 
 @njit(**OPTIONS)
-def best_splits(rows, prefix, rows_at, starts, ends, minimum, gain, place):
+def best_splits(rows, prefix, rows_at, starts, ends, minimum, gain, place, diff, work):
     """Best single change inside each grid interval [starts, ends]."""
-    p = rows.x.shape[1]
-    diff, work = np.empty(prefix.shape[1]), np.empty((p, p))
     for k in range(len(starts)):
         gain[k], place[k] = _split(rows, prefix, rows_at, starts[k], ends[k], 1, minimum, diff, work)
 
 
 @njit(**OPTIONS)
-def seeds(rows, prefix, rows_at, widest, threshold, minimum):
+def seeds(rows, prefix, rows_at, widest, threshold, minimum, found, diff, work):
     """Mark grid points whose split of some short interval gains more than the threshold.
 
     Intervals are 2, 4, 8, ... cells long up to widest, each half over its neighbour, and are split at up to
@@ -124,9 +148,6 @@ def seeds(rows, prefix, rows_at, widest, threshold, minimum):
     grid.
     """
     n = len(rows_at) - 1
-    p = rows.x.shape[1]
-    diff, work = np.empty(prefix.shape[1]), np.empty((p, p))
-    found = np.zeros(n + 1, np.bool_)
     length = 2
     while length <= min(widest, n):
         step = max(1, length // 8)
@@ -135,4 +156,3 @@ def seeds(rows, prefix, rows_at, widest, threshold, minimum):
             if gain > threshold:
                 found[place] = True
         length *= 2
-    return found

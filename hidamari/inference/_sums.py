@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core.options import DefaultOptions
 
 from hidamari.inference._rows import AXES, COUNTS, ELLIPSE, GRAM, MEAN, SPREAD, WAITS
 
@@ -44,6 +45,9 @@ OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"contract", "reassoc", "nsz", "arcp"},
+    # Nothing is allocated here, so that arrays need not be counted, which costs more than a sum does. The
+    # option is not in every version of numba.
+    **({"_nrt": False} if hasattr(DefaultOptions, "_nrt") else {}),
 }
 IN_ORDER: dict[str, Any] = OPTIONS | {"fastmath": set()}  # reordering would undo a compensated sum
 LOG_TAU = float(np.log(2.0 * np.pi))
@@ -91,7 +95,7 @@ def add_row(rows, t, sums, sign):
         sums[n + p] += sign * squares
 
 
-@njit(**OPTIONS)
+@njit(**OPTIONS, inline="always")
 def _mean_cell(rows, start, end, sums):
     """Sums of complete rows for the mean: the loop that bounds the whole search."""
     x, centre = rows.x, rows.centre
@@ -118,7 +122,9 @@ def _mean_cell(rows, start, end, sums):
 @njit(**OPTIONS)
 def block_sums(rows, edges, out):
     """Fill out (cells, m) with the statistics of the rows between neighbouring edges."""
-    out[:] = 0.0
+    for cell in range(len(edges) - 1):
+        for k in range(out.shape[1]):
+            out[cell, k] = 0.0
     for cell in range(len(edges) - 1):
         if rows.kind == MEAN and rows.shared:
             _mean_cell(rows, edges[cell], edges[cell + 1], out[cell])
@@ -148,8 +154,9 @@ def accumulate(cells, prefix):
 @njit(**OPTIONS)
 def row_sums(rows, first, last, out):
     """Fill out (last - first, m) with the statistics of single rows."""
-    out[:] = 0.0
     for t in range(first, last):
+        for k in range(out.shape[1]):
+            out[t - first, k] = 0.0
         add_row(rows, t, out[t - first], 1.0)
 
 
@@ -264,34 +271,38 @@ def cost_of(rows, s, work):
 
 
 @njit(**OPTIONS)
-def between(rows, prefix, i, j, diff, work):
-    """Cost of the segment between prefixes i and j; diff (m,) is scratch."""
-    if rows.kind == MEAN and rows.shared:
-        p = rows.x.shape[1]
-        n = prefix[j, 0] - prefix[i, 0]
-        total = 0.0
-        for k in range(1, p + 1):
-            v = prefix[j, k] - prefix[i, k]
-            total += v * v
-        return prefix[j, p + 1] - prefix[i, p + 1] - (total / n if n > 0.0 else 0.0)
+def _other(rows, prefix, i, j, diff, work):
+    """Cost of the segment between prefixes i and j, of any kind."""
     for k in range(len(diff)):
         diff[k] = prefix[j, k] - prefix[i, k]
     return cost_of(rows, diff, work)
 
 
+@njit(**OPTIONS, inline="always")
+def between(rows, prefix, i, j, diff, work):
+    """Cost of the segment between prefixes i and j; diff (m,) is scratch.
+
+    The mean has its own few lines, which are written into the loops: a call costs more than they do.
+    """
+    if rows.kind == MEAN and rows.shared:
+        total = 0.0
+        for k in range(1, prefix.shape[1] - 1):
+            v = prefix[j, k] - prefix[i, k]
+            total += v * v
+        last = prefix.shape[1] - 1
+        return prefix[j, last] - prefix[i, last] - total / max(prefix[j, 0] - prefix[i, 0], 1.0)
+    return _other(rows, prefix, i, j, diff, work)
+
+
 @njit(**OPTIONS)
-def pair_costs(rows, prefix, starts, ends, out):
-    """Costs of the segments [starts, ends), as indices into prefix."""
-    p = rows.x.shape[1]
-    diff, work = np.empty(prefix.shape[1]), np.empty((p, p))
+def pair_costs(rows, prefix, starts, ends, out, diff, work):
+    """Costs of the segments [starts, ends), as indices into prefix; diff (m,) and work (p, p) are scratch."""
     for k in range(len(out)):
         out[k] = between(rows, prefix, starts[k], ends[k], diff, work)
 
 
 @njit(**OPTIONS)
-def costs_of(rows, sums, out):
-    """Costs of segments with statistics sums (n, m)."""
-    p = rows.x.shape[1]
-    work = np.empty((p, p))
+def costs_of(rows, sums, out, work):
+    """Costs of segments with statistics sums (n, m); work (p, p) is scratch."""
     for k in range(len(out)):
         out[k] = cost_of(rows, sums[k], work)

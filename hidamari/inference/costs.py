@@ -97,7 +97,16 @@ class Additive:
 
         a, b = np.broadcast_arrays(np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64))
         out = np.empty(a.size)
-        pair_costs(cache.rows, cache.prefix, a.ravel(), b.ravel(), out)
+        p = cache.rows.x.shape[1]
+        pair_costs(
+            cache.rows,
+            cache.prefix,
+            a.ravel(),
+            b.ravel(),
+            out,
+            np.empty(cache.prefix.shape[1]),
+            np.empty((p, p)),
+        )
         return out.reshape(a.shape)
 
     def cost(self, cache: Sums, start: int, end: int) -> float:

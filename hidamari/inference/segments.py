@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hidamari.inference._divide import divide_and_conquer
-from hidamari.inference._grids import slow_dynamic
+from hidamari.inference._grids import programme, slow_dynamic
 from hidamari.inference._segmentation import Segmentation, answer, asked, traced
 from hidamari.inference.costs import Cost, Sums
 
@@ -106,9 +106,7 @@ def _programme(X: ArrayLike, cost: Cost, penalty: float, min_length: int | None,
     n_rows, least = asked(X, cost, penalty, min_length)
     cache = cost.prepare(X)
     if isinstance(cache, Sums):
-        from hidamari.inference._segments import dynamic
-
-        _, last, n = dynamic(cache.rows, cache.prefix, np.arange(n_rows + 1), float(penalty), least, prune)
+        last, n = programme(cache.rows, cache.prefix, np.arange(n_rows + 1), float(penalty), least, prune)
     else:
         last, n = slow_dynamic(cost, cache, np.arange(n_rows + 1), float(penalty), least, prune)
-    return answer(cost, cache, n_rows, traced(last), penalty, n_evaluations=int(n))
+    return answer(cost, cache, n_rows, traced(last), penalty, n_evaluations=n)
