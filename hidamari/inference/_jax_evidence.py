@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from hidamari.inference.likelihoods import Gaussian
-from hidamari.inference.objective import GPModel, Series, evidence, evidence_and_gradient
+from hidamari.inference.objective import GPModel, evidence, evidence_and_gradient
+from hidamari.inference.series import Series
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import Kernel, bank, steps
 from hidamari.statespace.types import Readings, Sites
