@@ -119,6 +119,7 @@ def components(ds, axes=None, trial=0):
     bands = xr.Dataset({"mean": mean, "lower": mean - half, "upper": mean + half})
     for i, (ax, name) in enumerate(zip(axes, names)):
         part = bands.isel(component=i)
+        part["mean"].attrs.pop("long_name", None)  # the title names the part
         prediction(part, ax=ax, trial=trial)
         if "output" not in part.dims:  # else the colours are those of the outputs
             ax.lines[-1].set_color(PALETTE[i % len(PALETTE)])
