@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         StudentT,
     )
     from hidamari.models.cvhm import CVHM
+    from hidamari.models.markov_gp import MarkovGP
+    from hidamari.models.online import OnlineChangePoints
     from hidamari.statespace.kernels import Constant, Cosine, HidaMatern, Matern, Product, Sum
 
 __version__ = "0.1.0"
@@ -32,9 +34,11 @@ __all__ = [
     "Cosine",
     "Gaussian",
     "HidaMatern",
+    "MarkovGP",
     "MarkovGPDistribution",
     "Matern",
     "NegativeBinomial",
+    "OnlineChangePoints",
     "Poisson",
     "Product",
     "StudentT",
@@ -51,6 +55,8 @@ _HOMES = {
     "inference.likelihoods": ("Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"),
     "inference._jax_distribution": ("MarkovGPDistribution",),
     "models.cvhm": ("CVHM",),
+    "models.online": ("OnlineChangePoints",),
+    "models.markov_gp": ("MarkovGP",),
     "datasets.spikes": ("bin_spikes",),
     "estimator": ("load",),
 }
