@@ -61,7 +61,9 @@ def best_segmentation(price, n_rows, penalty, minimum=1):
 
     @cache
     def best(a):
-        options = [(price(a, n_rows), ())] if n_rows - a >= minimum else []
+        options: list[tuple[float, tuple[int, ...]]] = (
+            [(price(a, n_rows), ())] if n_rows - a >= minimum else []
+        )
         for b in range(a + minimum, n_rows - minimum + 1):
             rest, changes = best(b)
             options.append((price(a, b) + penalty + rest, (b, *changes)))

@@ -111,23 +111,13 @@ def programme(
     from hidamari.inference._segments import dynamic
 
     n, m, p = len(places), prefix.shape[1], rows.x.shape[1]
-    floats, whole = np.empty((2, n)), np.empty((3, n), dtype=np.int64)
-    work = np.empty((p, p))
+    best, value = np.empty((2, n))
+    last, active, expiry = np.empty((3, n), dtype=np.int64)
+    diff, work = np.empty(m), np.empty((p, p))
     priced = dynamic(
-        rows,
-        prefix,
-        places,
-        penalty,
-        minimum,
-        prune,
-        floats[0],
-        whole[0],
-        floats[1],
-        *whole[1:],
-        np.empty(m),
-        work,
+        rows, prefix, places, penalty, minimum, prune, best, last, value, active, expiry, diff, work
     )
-    return whole[0], int(priced)
+    return last, int(priced)
 
 
 def summed(X: Any, cost: Additive, n_cells: int, minimum: int) -> Summed:

@@ -144,13 +144,13 @@ def seeds(rows, prefix, rows_at, widest, threshold, minimum, found, diff, work):
     """Mark grid points whose split of some short interval gains more than the threshold.
 
     Intervals are 2, 4, 8, ... cells long up to widest, each half over its neighbour, and are split at up to
-    seven places: about five costs a cell in all. Finds the segments that hide inside the cells of a coarser
+    three places: about ten costs a cell in all. Finds the segments that hide inside the cells of a coarser
     grid.
     """
     n = len(rows_at) - 1
     length = 2
     while length <= min(widest, n):
-        step = max(1, length // 8)
+        step = max(1, length // 4)
         for a in range(0, n - length + 1, length // 2):
             gain, place = _split(rows, prefix, rows_at, a, a + length, step, minimum, diff, work)
             if gain > threshold:

@@ -9,6 +9,7 @@ engine                    work                                            answer
 ========================  ==============================================  ===========================
 `optimal_partitioning`    T^2 / 2 costs                                   exact, any cost
 `pelt`                    T to T^2 / 2, few where changes are many        exact, costs that fall when split
+`fpop`                    T log T                                         exact, one column, one parameter
 `divide_and_conquer`      one pass over the data, and Q^2 / 2 for Q cells  near exact, many columns
 `seeded_binary`           T log T                                         greedy, any cost
 `penalty_path`            one search for each number of changes           all of them
@@ -19,11 +20,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hidamari.inference._divide import divide_and_conquer
+from hidamari.inference._functional import functional
 from hidamari.inference._grids import programme, slow_dynamic
 from hidamari.inference._segmentation import Segmentation, answer, asked, traced
 from hidamari.inference.costs import Cost, Sums
 
-__all__ = ["Segmentation", "divide_and_conquer", "optimal_partitioning", "pelt"]
+__all__ = ["Segmentation", "divide_and_conquer", "fpop", "optimal_partitioning", "pelt"]
 
 
 def optimal_partitioning(
@@ -99,6 +101,48 @@ def pelt(X: ArrayLike, cost: Cost, penalty: float, min_length: int | None = None
     []
     """
     return _programme(X, cost, penalty, min_length, prune=True)
+
+
+def fpop(X: ArrayLike, cost: Cost, penalty: float) -> Segmentation:
+    """Exact minimum of the penalised cost by functional pruning, for one column and one parameter.
+
+    Keeps, for every value of the parameter of the segment that is running, the best cost so far and the row
+    where that segment began: values for which another beginning is better by the penalty are given up. Near
+    linear in T whether changes are many or none.
+
+    Parameters
+    ----------
+    X : array_like, shape (T,) or (T, 1)
+        Series; NaN where nothing was observed.
+    cost : Mean, Biweight, Counts, Exponential or Variance
+        Segment cost.
+    penalty : float
+        Price of one change point.
+
+    Returns
+    -------
+    Segmentation
+
+    Raises
+    ------
+    ValueError
+        If an argument is not allowed.
+
+    References
+    ----------
+    Maidstone, Hocking, Rigaill and Fearnhead, Optimal multiple changepoint algorithms for large data, 2017.
+
+    Examples
+    --------
+    >>> from hidamari.inference.costs import Mean
+    >>> fpop([0.0, 0.1, 5.0, 5.1], Mean(), penalty=1.0).change_points.tolist()
+    [2]
+    """
+    n_rows, _ = asked(X, cost, penalty, None)
+    if np.ndim(X) == 2 and np.shape(X)[1] != 1:
+        raise ValueError(f"X has {np.shape(X)[1]} columns: fpop takes one; see divide_and_conquer and pelt")
+    cache = cost.prepare(X)
+    return answer(cost, cache, n_rows, functional(cost, cache, float(penalty)), penalty)
 
 
 def _programme(X: ArrayLike, cost: Cost, penalty: float, min_length: int | None, prune: bool) -> Segmentation:
