@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 
-from hidamari.statespace import kalman
+from hidamari.statespace import _forms, kalman
 from hidamari.statespace.kernels import Constant, Cosine, HidaMatern, Matern, bank, steps
 from hidamari.statespace.types import Readings, Sites
 
@@ -187,7 +187,7 @@ def test_long_trials_are_smoothed_in_blocks(rng, monkeypatch):
     ss = bank(BANKS["mixed"], *steps(np.arange(2500) * 0.05))
     dense, diagonal = draw_sites(rng, 2500, 2), draw_sites(rng, 2500, 2, diagonal=True)
     whole = [kalman.evidence_gradient(ss, dense), kalman.infer(ss, dense), kalman.infer(ss, diagonal)]
-    monkeypatch.setattr(kalman, "_BLOCK_BYTES", 1)  # check-points every 1,024 rows
+    monkeypatch.setattr(_forms, "_BLOCK_BYTES", 1)  # check-points every 1,024 rows
     cut = [kalman.evidence_gradient(ss, dense), kalman.infer(ss, dense), kalman.infer(ss, diagonal)]
     for a, b in zip(whole, cut):
         np.testing.assert_allclose(a[0].mean, b[0].mean, atol=1e-12)

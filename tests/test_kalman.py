@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 
-from hidamari.statespace import _blocks, _chains, kalman
+from hidamari.statespace import _blocks, _chains, _forms, kalman
 from hidamari.statespace.kernels import HidaMatern, Matern, bank, steps
 from hidamari.statespace.types import Readings, Sites, StateSpace
 
@@ -260,12 +260,12 @@ def test_the_form_follows_the_largest_precision(rng, ratio, monkeypatch):
     ss = bank([Matern(1, 0.3, 4.0), Matern(0, 0.5)], *steps(TIMES))
     used = []
     for name in ("_run_chains", "_run_joint", "_run_square_root"):
-        run = getattr(kalman, name)
+        run = getattr(_forms, name)
         monkeypatch.setattr(
-            kalman, name, lambda *a, run=run, name=name, **k: (used.append(name), run(*a, **k))[1]
+            _forms, name, lambda *a, run=run, name=name, **k: (used.append(name), run(*a, **k))[1]
         )
     J = np.full((T, 2), 1e-3)
-    J[4, 0] = ratio * kalman.SQUARE_ROOT_ABOVE / 4.0  # the prior variance of that chain
+    J[4, 0] = ratio * _forms.SQUARE_ROOT_ABOVE / 4.0  # the prior variance of that chain
     j = rng.normal(size=(T, 2)) * J
     plain = ratio < 1
     for sites in (Sites(j, J), Sites(j, J[:, :, None] * np.eye(2)), Readings(j / J, 1 / J)):

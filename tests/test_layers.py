@@ -24,7 +24,14 @@ MAY_IMPORT = {
     "batch": {"estimator", "arrays", "results"},
     "cli": {"estimator", "arrays", "results", "batch"},
 }
-MAY_COMPILE = {"statespace/kalman.py", "inference/segments.py", "models/ar_net.py"}
+MAY_COMPILE = {
+    "statespace/kalman.py",
+    "statespace/_forms.py",
+    "statespace/_bank.py",
+    "statespace/_matern.py",
+    "inference/segments.py",
+    "models/ar_net.py",
+}
 PICKLES = {"pickle", "_pickle", "cPickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}
 
 

@@ -4,46 +4,55 @@ import numpy as np
 
 from hidamari.statespace.types import Readings, Sites, StateSpace
 
-__all__ = ["FORMS", "SQUARE_ROOT_ABOVE", "check", "precision_ratio", "sites_only"]
+__all__ = ["FORMS", "SQUARE_ROOT_ABOVE", "check", "check_shapes", "precision_ratio", "sites_only"]
 
 SQUARE_ROOT_ABOVE = 1e4  # plain covariances lose about log10 of this ratio in digits (tests/test_extremes.py)
 FORMS = ("auto", "covariance", "square_root", "square_root_float32")
 
 
-def check(ss: StateSpace, sites: Sites | Readings, form: str):
-    """Contiguous float64 arrays of agreeing shapes; readings become sites and a constant unless exact."""
+def check_shapes(ss: StateSpace, sites: Sites | Readings, form: str) -> None:
+    """Refuse shapes that do not agree and forms that are not known; reads no number."""
     if form not in FORMS:
         raise ValueError(f"form must be one of {FORMS}, found {form!r}")
-    A, Q, H, m, P = (np.ascontiguousarray(a, dtype=np.float64) for a in (ss.A, ss.Q, ss.H, ss.m, ss.P))
-    if A.ndim != 4:
-        raise ValueError(f"ss.A must have shape (S, C, d, d), found {A.shape}")
-    S, C, d, _ = A.shape
-    k = H.shape[1] if H.ndim == 3 else -1
+    A, Q, H, m, P = (np.shape(a) for a in (ss.A, ss.Q, ss.H, ss.m, ss.P))
+    if len(A) != 4:
+        raise ValueError(f"ss.A must have shape (S, C, d, d), found {A}")
+    S, C, d, _ = A
+    k = H[1] if len(H) == 3 else -1
     wanted = {"A": (S, C, d, d), "Q": (S, C, d, d), "H": (C, k, d), "m": (C, d), "P": (C, d, d)}
-    for name, array in zip(wanted, (A, Q, H, m, P)):
-        if array.shape != wanted[name]:
-            raise ValueError(f"ss.{name} must have shape {wanted[name]}, found {array.shape}")
-        _all_finite(f"ss.{name}", array)
-    step = np.asarray(ss.step)
+    for name, shape in zip(wanted, (A, Q, H, m, P)):
+        if shape != wanted[name]:
+            raise ValueError(f"ss.{name} must have shape {wanted[name]}, found {shape}")
+    step = ss.step if hasattr(ss.step, "dtype") else np.asarray(ss.step)
     if step.ndim != 1 or step.dtype.kind not in "iu":
         raise ValueError(f"ss.step must be whole numbers of shape (T,), found {step.dtype} {step.shape}")
     T, K = len(step), C * k
     if T == 0:
         raise ValueError("ss.step is empty: at least one row of time is needed")
-    if step.max() >= S:
-        raise ValueError(f"ss.step must be below the number of distinct steps {S}, found {step.max()}")
+    names = ("y", "R") if isinstance(sites, Readings) else ("j", "J")
+    first, second = (np.shape(a) for a in sites)
+    if first != (T, K):
+        raise ValueError(f"sites.{names[0]} must have shape {(T, K)}, found {first}")
+    dense_allowed = isinstance(sites, Sites)
+    if second != (T, K) and not (dense_allowed and second == (T, K, K)):
+        allowed = f"{(T, K)} or {(T, K, K)}" if dense_allowed else f"{(T, K)}"
+        raise ValueError(f"sites.{names[1]} must have shape {allowed}, found {second}")
+
+
+def check(ss: StateSpace, sites: Sites | Readings, form: str):
+    """Contiguous float64 arrays of agreeing shapes; readings become sites and a constant unless exact."""
+    check_shapes(ss, sites, form)
+    A, Q, H, m, P = (np.ascontiguousarray(a, dtype=np.float64) for a in (ss.A, ss.Q, ss.H, ss.m, ss.P))
+    for name, array in zip("AQHmP", (A, Q, H, m, P)):
+        _all_finite(f"ss.{name}", array)
+    step = np.asarray(ss.step)
+    if step.max() >= len(A):
+        raise ValueError(f"ss.step must be below the number of distinct steps {len(A)}, found {step.max()}")
     step = np.ascontiguousarray(step, dtype=np.int64)
     if step[0] >= 0:  # row 0 starts a trial whatever it says
         step = np.concatenate([[-1], step[1:]])
     ss = StateSpace(A, Q, step, H, m, P)
     first, second = (np.ascontiguousarray(a, dtype=np.float64) for a in sites)
-    names = ("y", "R") if isinstance(sites, Readings) else ("j", "J")
-    if first.shape != (T, K):
-        raise ValueError(f"sites.{names[0]} must have shape {(T, K)}, found {first.shape}")
-    dense_allowed = isinstance(sites, Sites)
-    if second.shape != (T, K) and not (dense_allowed and second.shape == (T, K, K)):
-        allowed = f"{(T, K)} or {(T, K, K)}" if dense_allowed else f"{(T, K)}"
-        raise ValueError(f"sites.{names[1]} must have shape {allowed}, found {second.shape}")
     if isinstance(sites, Sites):
         _all_finite("sites.j", first)
         _all_finite("sites.J", second)

@@ -4,24 +4,50 @@ Shapes are checked here, once. Two exact forms stand behind these names, and whi
 what is known beforehand, the largest site precision times prior variance (``form="auto"``): the plain
 covariance form up to ``SQUARE_ROOT_ABOVE``, the square-root covariance form beyond it and for exact
 readings (R = 0). Nothing inverts P, A or Q, and no jitter is added anywhere.
+
+**NumPy or jax.** NumPy arrays are worked on by loops compiled with numba, and NumPy comes back. If any array
+of ss or sites is a jax array or tracer, jax does the work and jax comes back: under jit, vmap and grad, on
+any device. Then
+
+- arithmetic is in the format of the jax arrays, float64 if one of them is, and NumPy arrays follow it. jax
+  arrays of float32 alone mean float32, in the square-root form; ``jax.enable_x64`` is never switched for you,
+  and what jax has made float32 stays so.
+- where something is traced, only shapes are checked, and ``form="auto"`` is the covariance form, since no
+  number is known: ask for ``form="square_root"`` where precision times variance exceeds 1e4 or R may be 0.
+  Exact readings that contradict each other have the log density -inf there.
+- outside of traced functions rows and distinct steps are padded to 16, 20, 25, ... (each a quarter more), so
+  that many lengths share a few compiled programs. Inside, a program is compiled for every length.
+- ``method="scan"`` is a recursion over the rows, ``"parallel"`` an associative scan of O(log T) depth for
+  GPUs (float64, covariance form; refused beyond the range where it keeps the accuracy of the recursion).
+- :func:`evidence` in float64 on a CPU is computed by the numba loops, with its slope, through a host callback
+  (``method="compiled"``, chosen by itself): some 50 times as fast as the slope of a scan. It may stand inside
+  of jit, vmap, grad and loops. Numbers that are not finite give NaN there.
+- derivatives of filtered or smoothed moments in the square-root form are computed by the covariance form, and
+  do not exist at exact readings.
 """
+
+import sys
+from typing import Any
 
 import numpy as np
 
-from hidamari.statespace import _threads
-from hidamari.statespace._check import SQUARE_ROOT_ABOVE, check, precision_ratio, sites_only
-from hidamari.statespace._layout import dense, diagonals, gradient_back, lay_out, moments_back, sites_for
+from hidamari.statespace import _forms, _threads
+from hidamari.statespace._check import check, precision_ratio, sites_only
+from hidamari.statespace._layout import dense, diagonals, lay_out, moments_back, sites_for
 from hidamari.statespace.types import Filtered, Readings, Sites, Smoothed, StateSpace
 
 __all__ = ["evidence", "evidence_gradient", "filter", "infer", "precision_ratio", "sample", "smooth"]
 
 METHODS = ("covariance", "bidirectional", "rts")
-_BLOCK_BYTES = 256 * 2**20  # what one thread may keep of a forward pass before it starts to check-point
-_PIECES = 8  # of a sum over trials for any number of threads, so that its rounding depends on none
 
 
 def filter(
-    ss: StateSpace, sites: Sites | Readings, *, form: str = "auto", n_threads: int | None = None
+    ss: StateSpace,
+    sites: Sites | Readings,
+    *,
+    form: str = "auto",
+    method: str = "auto",
+    n_threads: int | None = None,
 ) -> Filtered:
     """Moments of f given the rows so far, p(f_t | sites_1..t), and the log normalisers.
 
@@ -36,9 +62,11 @@ def filter(
         ``Sites(j, J)`` with J (T, K, K) or diagonal (T, K), or ``Readings(y, R)``.
     form : {"auto", "covariance", "square_root", "square_root_float32"}
         How covariances are carried; the last one does the arithmetic in single precision.
+    method : {"auto", "scan", "parallel"}
+        For jax: a recursion over the rows (default) or an associative scan. NumPy has the recursion only.
     n_threads : int, optional
         Threads over trials and chains; by default as many as there are cores, when the work is worth it. No
-        answer depends on it by a bit.
+        answer depends on it by a bit. Not used for jax.
 
     Returns
     -------
@@ -60,8 +88,11 @@ def filter(
     >>> filtered.mean.shape, filtered.cov.shape
     ((5, 1), (5, 1))
     """
+    if _of_jax(ss, sites):
+        return _jax().filter(ss, sites, form, method)
+    _only_for_jax(method)
     ss, sites, constant = check(ss, sites, form)
-    mean, cov, log_norm = _run(ss, sites, form, n_threads, smoothing=False)
+    mean, cov, log_norm = _forms.solve(ss, sites, form, n_threads, smoothing=False)
     return Filtered(mean, cov, log_norm + constant)
 
 
@@ -69,8 +100,8 @@ def smooth(
     ss: StateSpace,
     sites: Sites | Readings,
     *,
-    method: str = "covariance",
     form: str = "auto",
+    method: str = "auto",
     n_threads: int | None = None,
 ) -> Smoothed:
     """Moments of f given all rows of its trial, p(f_t | all sites).
@@ -79,11 +110,12 @@ def smooth(
     ----------
     ss, sites, form, n_threads
         As in :func:`filter`.
-    method : {"covariance", "bidirectional", "rts"}
-        A forward filter and its adjoint (default), which keeps K (D + K) numbers a row for D states, and a
-        bounded number for long trials; two information filters run from both ends and merged (stationary
-        chains with a zero mean only), 5 D^2 a row; or the Rauch-Tung-Striebel recursion, 2 D^2. All are exact
-        and agree to rounding. The last two are there to compare with, in plain covariance form.
+    method : {"auto", "covariance", "bidirectional", "rts", "scan", "parallel"}
+        A forward filter and its adjoint ("covariance", the default), which keeps K (D + K) numbers a row for
+        D states, and a bounded number for long trials; two information filters run from both ends and merged
+        (stationary chains with a zero mean only), 5 D^2 a row; or the Rauch-Tung-Striebel recursion, 2 D^2.
+        All are exact and agree to rounding. The last two are there to compare with, in plain covariance form.
+        For jax, "scan" (default) and "parallel", both with the adjoint.
 
     Returns
     -------
@@ -110,9 +142,11 @@ def smooth(
     >>> found.mean[:, 0].round(2).tolist()
     [0.2, 0.79, 1.0, 0.79, 0.2]
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, found {method!r}")
-    if method == "covariance":
+    if _of_jax(ss, sites):
+        return _jax().smooth(ss, sites, form, method)
+    if method not in ("auto", *METHODS):
+        raise ValueError(f"method must be one of {('auto', *METHODS)}, found {method!r}")
+    if method in ("auto", "covariance"):
         return infer(ss, sites, form=form, n_threads=n_threads)[0]
     from hidamari.statespace import _two_filter
 
@@ -126,13 +160,18 @@ def smooth(
 
 
 def infer(
-    ss: StateSpace, sites: Sites | Readings, *, form: str = "auto", n_threads: int | None = None
+    ss: StateSpace,
+    sites: Sites | Readings,
+    *,
+    form: str = "auto",
+    method: str = "auto",
+    n_threads: int | None = None,
 ) -> tuple[Smoothed, float]:
     """Smoothed moments and the log evidence from one pass forward and one back.
 
     Parameters
     ----------
-    ss, sites, form, n_threads
+    ss, sites, form, method, n_threads
         As in :func:`filter`.
 
     Returns
@@ -155,13 +194,21 @@ def infer(
     >>> var[:, 0].round(6).tolist(), value
     ([1.0, 1.0, 1.0, 1.0, 1.0], 0.0)
     """
+    if _of_jax(ss, sites):
+        return _jax().infer(ss, sites, form, method)
+    _only_for_jax(method)
     ss, sites, constant = check(ss, sites, form)
-    mean, cov, log_norm = _run(ss, sites, form, n_threads, smoothing=True)
+    mean, cov, log_norm = _forms.solve(ss, sites, form, n_threads, smoothing=True)
     return Smoothed(mean, cov), float(np.sum(log_norm + constant))
 
 
 def evidence(
-    ss: StateSpace, sites: Sites | Readings, *, form: str = "auto", n_threads: int | None = None
+    ss: StateSpace,
+    sites: Sites | Readings,
+    *,
+    form: str = "auto",
+    method: str = "auto",
+    n_threads: int | None = None,
 ) -> float:
     """Log of the integral of prior times sites; for readings, their log marginal likelihood.
 
@@ -169,10 +216,14 @@ def evidence(
     ----------
     ss, sites, form, n_threads
         As in :func:`filter`.
+    method : {"auto", "compiled", "scan", "parallel"}
+        For jax: by the numba loops and a host callback (default for float64 on a CPU; elsewhere the scan), by
+        a recursion in jax, or by an associative scan. The slope of each is its adjoint recursion, by every
+        array of ss and sites (that by Q and P is for symmetric changes), for the price of a smoother.
 
     Returns
     -------
-    float
+    float, or jax scalar
 
     Raises
     ------
@@ -188,6 +239,9 @@ def evidence(
     >>> bool(np.isclose(value, -0.25 - 0.5 * np.log(4 * np.pi)))
     True
     """
+    if _of_jax(ss, sites):
+        return _jax().evidence(ss, sites, form, method)
+    _only_for_jax(method)
     return float(np.sum(filter(ss, sites, form=form, n_threads=n_threads).log_norm))
 
 
@@ -232,20 +286,16 @@ def evidence_gradient(
     True
     """
     ss, sites, constant = sites_only(*check(ss, sites, "covariance"))
-    T, K = sites.j.shape
-    if K == 1 or (sites.J.ndim == 2 and len(ss.H) == K):
-        diagonal = Sites(sites.j, sites.J.reshape(T, K))
-        mean, var, log_norm, slope = _run_chains(ss, diagonal, n_threads, True, climb=True)
-        cov = dense(var)
-    else:
-        sites = Sites(sites.j, dense(sites.J))
-        mean, cov, log_norm, slope = _run_joint(ss, sites, n_threads, True, climb=True)
-    dA, dQ, dm, dP = slope
-    return Smoothed(mean, cov), float(np.sum(log_norm + constant)), StateSpace(dA, dQ, ss.step, ss.H, dm, dP)
+    mean, cov, log_norm, (dA, dQ, dm, dP) = _forms.climb(ss, sites, n_threads)
+    return (
+        Smoothed(mean, dense(cov)),
+        float(np.sum(log_norm + constant)),
+        StateSpace(dA, dQ, ss.step, ss.H, dm, dP),
+    )
 
 
 def sample(
-    ss: StateSpace, sites: Sites | Readings, n: int, rng: np.random.Generator, *, n_threads: int | None = None
+    ss: StateSpace, sites: Sites | Readings, n: int, rng: Any, *, n_threads: int | None = None
 ) -> np.ndarray:
     """Joint draws of f from its posterior over all rows, (n, T, K).
 
@@ -261,7 +311,7 @@ def sample(
     n : int
         Number of draws.
     rng : numpy.random.Generator
-        Source of randomness.
+        Source of randomness. For jax a key, or, where nothing is traced, a Generator too.
 
     Returns
     -------
@@ -287,14 +337,16 @@ def sample(
     """
     from hidamari.statespace import _draws
 
-    given, sites, _ = sites_only(*check(ss, sites, "covariance"))
     if n < 0:
         raise ValueError(f"n must be at least 0, found {n}")
+    if _of_jax(ss, sites):
+        return _jax().sample(ss, sites, n, rng)
+    given, sites, _ = sites_only(*check(ss, sites, "covariance"))
     J = dense(sites.J)
     T, K = sites.j.shape
     layout = lay_out(given)
     ss, inner = layout.ss, sites_for(layout, Sites(sites.j, J))
-    threads = _threads.how_many(n_threads, _work(ss))
+    threads = _threads.how_many(n_threads, _forms.work_of(ss))
 
     def covariances(t0: int, t1: int) -> np.ndarray:
         return _draws.gains(ss._replace(step=ss.step[t0:t1]), inner.J[t0:t1])
@@ -319,123 +371,20 @@ def sample(
     return draws
 
 
-def _run(ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool):
-    """Pick the form and the loop, run it over ranges of trials, put the pieces together."""
-    if isinstance(sites, Readings) or form.startswith("square_root"):
-        return _run_square_root(ss, sites, form, n_threads, smoothing)
-    if form == "auto" and precision_ratio(ss, sites.J) > SQUARE_ROOT_ABOVE:
-        return _run_square_root(ss, sites, form, n_threads, smoothing)
-    T, K = sites.j.shape
-    if K == 1 or (sites.J.ndim == 2 and len(ss.H) == K):
-        diagonal = Sites(sites.j, sites.J.reshape(T, K))
-        mean, var, log_norm, _ = _run_chains(ss, diagonal, n_threads, smoothing)
-        return mean, var.reshape(sites.J.shape), log_norm
-    mean, cov, log_norm, _ = _run_joint(ss, Sites(sites.j, dense(sites.J)), n_threads, smoothing)
-    return mean, cov if sites.J.ndim == 3 else diagonals(cov), log_norm
+def _of_jax(ss: StateSpace, sites: Sites | Readings) -> bool:
+    """Whether any array is of jax, which nobody can have made before jax was imported."""
+    jax = sys.modules.get("jax")
+    return jax is not None and any(isinstance(a, jax.Array) for a in (*ss, *sites))
 
 
-def _run_joint(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool, climb: bool = False):
-    """All chains together, for dense sites: mean, cov, log_norm, and with ``climb`` the four derivatives."""
-    from hidamari.statespace import _adjoint, _numba
+def _jax() -> Any:
+    """The same names for jax arrays."""
+    from hidamari.statespace import _jax
 
-    layout = lay_out(ss)
-    ss, sites = layout.ss, sites_for(layout, sites)
-    T, K = sites.j.shape
-    mean, cov, log_norm = np.empty((T, K)), np.empty((T, K, K)), np.empty(T)
-    block = _block(ss, K, climb)
-
-    def work(t0: int, t1: int):
-        used, part = _some_rows(ss, t0, t1, climb)
-        own = Sites(sites.j[t0:t1], sites.J[t0:t1])
-        out = (mean[t0:t1], cov[t0:t1], log_norm[t0:t1])
-        if smoothing:
-            return used, slice(None), _adjoint.smooth_joint(part, own, block, climb, *out)
-        return _numba.filter_joint(part, own, *out)
-
-    parts = _threads.run(work, *_shares(ss.step, n_threads, _work(ss), climb))
-    slope = list(gradient_back(layout, *_total(ss, parts))) if climb else []
-    return *moments_back(layout, mean, cov), log_norm, slope
+    return _jax
 
 
-def _run_chains(ss: StateSpace, sites: Sites, n_threads: int | None, smoothing: bool, climb: bool = False):
-    """Every chain by itself, for one read-out a chain and diagonal sites; the same answers."""
-    from hidamari.statespace import _chains
-
-    T, C = sites.j.shape
-    mean, var, log_norm = np.empty((C, T)), np.empty((C, T)), np.empty((C, T))
-    A, Q = (np.ascontiguousarray(a.swapaxes(0, 1)) for a in (ss.A, ss.Q))
-    j, J = np.ascontiguousarray(sites.j.T), np.ascontiguousarray(sites.J.T)
-    block = _block(ss, 1, climb)
-
-    def work(c: int, t0: int, t1: int):
-        used, part = _some_rows(ss._replace(A=A[c], Q=Q[c]), t0, t1, climb)
-        model = (part.A, part.Q, part.step, ss.H[c, 0], ss.m[c], ss.P[c], j[c, t0:t1], J[c, t0:t1])
-        out = (mean[c, t0:t1], var[c, t0:t1], log_norm[c, t0:t1])
-        if smoothing:
-            return (used, c), c, _chains.smooth_chain(*model, block, climb, *out)
-        return _chains.filter_chain(*model, *out)
-
-    ranges, n = _shares(ss.step, n_threads, _work(ss) // C, climb)
-    parts = _threads.run(work, [(c, *rows) for c in range(C) for rows in ranges], n)
-    slope = _total(ss, parts) if climb else []
-    return np.ascontiguousarray(mean.T), np.ascontiguousarray(var.T), log_norm.sum(0), slope
-
-
-def _shares(step: np.ndarray, n_threads: int | None, work: int, climb: bool):
-    """Runs of trials, and the number of threads for them; where sums are to be made, that changes no run."""
-    n = _threads.how_many(n_threads, work)
-    pieces = n if not climb else _PIECES if _threads.is_long(work) else 1
-    return _threads.cut(step, pieces), n
-
-
-def _some_rows(ss: StateSpace, t0: int, t1: int, climb: bool) -> tuple[np.ndarray | None, StateSpace]:
-    """The chains over some rows; with ``climb``, with no more steps than they use, and which these are."""
-    step = ss.step[t0:t1]
-    if not climb:
-        return None, ss._replace(step=step)
-    used = np.unique(step[step >= 0])
-    own = np.where(step < 0, -1, np.searchsorted(used, step))
-    return used, ss._replace(A=ss.A[used], Q=ss.Q[used], step=own)
-
-
-def _total(ss: StateSpace, parts: list) -> list[np.ndarray]:
-    """Sums of derivatives by A, Q, m and P, each part with the places of its A and Q and of its m and P."""
-    total = [np.zeros_like(a) for a in (ss.A, ss.Q, ss.m, ss.P)]
-    for steps, chains, part in parts:
-        for whole, at, share in zip(total, (steps, steps, chains, chains), part):
-            whole[at] += share
-    return total
-
-
-def _run_square_root(
-    ss: StateSpace, sites: Sites | Readings, form: str, n_threads: int | None, smoothing: bool
-):
-    """The same in square-root covariance form, which also takes exact readings."""
-    from hidamari.statespace import _square_root
-
-    dtype = np.float32 if form == "square_root_float32" else np.float64
-    model = [a.astype(dtype, copy=False) for a in (ss.A, _square_root.factor(ss.Q), ss.H, ss.m)]
-    L = _square_root.factor(ss.P).astype(dtype, copy=False)
-    first, second = (a.astype(dtype, copy=False) for a in sites)
-    kind = "readings" if isinstance(sites, Readings) else "sites"
-    loop = getattr(_square_root, f"{'smooth' if smoothing else 'filter'}_{kind}")
-
-    def work(t0: int, t1: int):
-        A, G, H, m = model
-        return loop(A, G, ss.step[t0:t1], H, m, L, first[t0:t1], second[t0:t1])
-
-    n = _threads.how_many(n_threads, _work(ss))
-    parts = _threads.run(work, _threads.cut(ss.step, n), n)
-    return tuple(np.concatenate(part).astype(np.float64, copy=False) for part in zip(*parts))
-
-
-def _work(ss: StateSpace) -> int:
-    """Rows times the square of the number of states."""
-    return len(ss.step) * ss.m.size**2
-
-
-def _block(ss: StateSpace, K: int, states: bool) -> int:
-    """Rows between check-points, such that what a block keeps stays within ``_BLOCK_BYTES``."""
-    D, d = ss.m.size, ss.m.shape[1]
-    row = K * (D + 8) + K * (K + 8) + states * D * (D + 8) if K > 1 else d + 2 + states * d * (d + 1)
-    return max(1024, _BLOCK_BYTES // (8 * row))
+def _only_for_jax(method: str) -> None:
+    """Refuse a method where there is but one."""
+    if method != "auto":
+        raise ValueError(f"method must be 'auto' for NumPy arrays, found {method!r}")
