@@ -220,7 +220,7 @@ class RunLength:
     >>> state = detector.start(1, np.zeros(1), 0)
     >>> z = np.array([0.0, 0.1, -0.1, 0.2, 9.0, 9.1, 8.9])[:, None]
     >>> detector.run(state, z, 3.0, True)[1].tolist()
-    [-1, -1, -1, -1, -1, 4, -1]
+    [-1, -1, -1, -1, 4, -1, -1]
     """
 
     hazard: float = 1.0 / 250.0
