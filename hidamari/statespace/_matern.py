@@ -32,6 +32,7 @@ MAX_ORDER = 6
 _FORGOTTEN = 1e3  # e^-u is exactly 0 from u = 746 on: larger gaps are all the same
 _SETTLED = 48.0  # and Q(u) is P to the last digit
 _CHUNK = 2048
+_COMPILED_TO, _COMPILED_FROM = 2, 512  # orders, and numbers of gaps, that are worth compiled loops
 
 
 def intensity(order: int) -> float:
@@ -72,16 +73,20 @@ def correlation(order: int, u: np.ndarray) -> np.ndarray:
 def transition(order: int, u: np.ndarray) -> np.ndarray:
     """Return A(u), (S, d, d); A(-u) is its inverse."""
     d = order + 1
-    return (_powers(order, u) @ _taylor(order).reshape(d, d * d)).reshape(*u.shape, d, d)
+    return (_powers(order, u) @ taylor(order).reshape(d, d * d)).reshape(*u.shape, d, d)
 
 
 def noise(order: int, u: np.ndarray) -> np.ndarray:
     """Return Q(u) for u >= 0, (S, d, d): a sum of squares, so that its smallest variances keep their digits.
 
     Gauss-Legendre quadrature of g g' up to u = 2, where it is exact to rounding, and then doubling by
-    Q(2u) = Q(u) + A(u) Q(u) A(u)'.
+    Q(2u) = Q(u) + A(u) Q(u) A(u)'. Many gaps of low order are left to compiled series, equal to rounding.
     """
     d = order + 1
+    if order <= _COMPILED_TO and len(u) >= _COMPILED_FROM:
+        from hidamari.statespace import _matern_numba
+
+        return _matern_numba.noise(u, taylor(order), stationary(order))
     Q = np.empty((len(u), d, d))
     for start in range(0, len(u), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -91,6 +96,10 @@ def noise(order: int, u: np.ndarray) -> np.ndarray:
 
 def stretched(order: int, u: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the derivatives of A(u) and Q(u) by the log of the lengthscale, both (S, d, d); A is A(u)."""
+    if order <= _COMPILED_TO and len(u) >= _COMPILED_FROM:
+        from hidamari.statespace import _matern_numba
+
+        return _matern_numba.stretched(u, generator(order), intensity(order), A)
     u = np.minimum(u, _FORGOTTEN)[:, None, None]
     last = A[:, :, -1]
     return -u * (generator(order) @ A), -intensity(order) * u * (last[:, :, None] * last[:, None, :])
@@ -98,10 +107,10 @@ def stretched(order: int, u: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.
 
 def _noise(order: int, u: np.ndarray) -> np.ndarray:
     """Return Q(u) for one chunk."""
-    nodes, weights = _legendre(14)
+    nodes, weights = legendre(14)
     doublings = np.maximum(np.frexp(u)[1] - 1, 0)
     h = np.ldexp(u, -doublings)
-    G = _powers(order, h[:, None] * nodes) @ _taylor(order)[:, :, -1]  # (S, nodes, d)
+    G = _powers(order, h[:, None] * nodes) @ taylor(order)[:, :, -1]  # (S, nodes, d)
     G *= np.sqrt(intensity(order) * h[:, None] * weights)[..., None]
     Q = G.swapaxes(1, 2) @ G
     for n in range(int(doublings.max())):
@@ -123,7 +132,7 @@ def _powers(order: int, u: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _taylor(order: int) -> np.ndarray:
+def taylor(order: int) -> np.ndarray:
     """Return N^k / k! for k = 0..p, (d, d, d)."""
     N = generator(order) + np.eye(order + 1)
     terms = [np.eye(order + 1)]
@@ -133,7 +142,7 @@ def _taylor(order: int) -> np.ndarray:
 
 
 @cache
-def _legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
+def legendre(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights of Gauss-Legendre quadrature on [0, 1]."""
     nodes, weights = np.polynomial.legendre.leggauss(n)
     return _frozen((nodes + 1.0) / 2.0), _frozen(weights / 2.0)
