@@ -115,7 +115,7 @@ def flatten(tree: Any, free: Iterable[str] | str | None = None) -> tuple[np.ndar
     Returns
     -------
     vector : ndarray, shape (n,)
-        Logarithms of the values; the values themselves of real ones.
+        Logarithms of the values; the values themselves of real ones. A jax array if a value is one.
     names : list of str, length n
         Path of each entry; entries of an array parameter end in their index, ``"scale[2]"``.
 
@@ -138,6 +138,11 @@ def flatten(tree: Any, free: Iterable[str] | str | None = None) -> tuple[np.ndar
         chosen = [leaf for leaf in leaves if leaf[2] != "held" and _moves(leaf)]
     else:
         chosen = _choose(leaves, [free] if isinstance(free, str) else list(free))
+    if any(is_jax(value) for _, value, _ in chosen):
+        import jax.numpy as jnp
+
+        entries = [value if constraint == "real" else jnp.log(value) for _, value, constraint in chosen]
+        return jnp.stack(entries), [name for name, _, _ in chosen]  # pyright: ignore[reportReturnType]
     values = np.array([value for _, value, _ in chosen], dtype=np.float64)
     real = np.array([constraint == "real" for _, _, constraint in chosen], dtype=bool)
     return np.where(real, values, np.log(np.where(real, 1.0, values))), [name for name, _, _ in chosen]
@@ -270,7 +275,8 @@ def _children(tree: Any) -> Iterator[tuple[str, Any, str | None]]:
             yield str(i), part, None
     elif dataclasses.is_dataclass(tree):
         for field in dataclasses.fields(tree):
-            yield field.name, getattr(tree, field.name), field.metadata.get("constraint")
+            if field.init:
+                yield field.name, getattr(tree, field.name), field.metadata.get("constraint")
 
 
 def _parts(tree: Any) -> Iterator[Any]:

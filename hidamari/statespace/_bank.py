@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hidamari.parameters import is_jax
 from hidamari.statespace._generic import durations
 from hidamari.statespace._kernel import Kernel
 from hidamari.statespace.types import StateSpace
@@ -26,7 +27,8 @@ def bank(kernels: Sequence[Kernel], gaps: np.ndarray, step: np.ndarray) -> State
     Returns
     -------
     StateSpace
-        With one read-out for each chain, k = 1.
+        With one read-out for each chain, k = 1. Of jax arrays if the gaps or any parameter are of jax, whose
+        values are not checked.
 
     Raises
     ------
@@ -46,6 +48,10 @@ def bank(kernels: Sequence[Kernel], gaps: np.ndarray, step: np.ndarray) -> State
     for c, kernel in enumerate(kernels):
         if not isinstance(kernel, Kernel):
             raise ValueError(f"kernels[{c}] must be a kernel, got {kernel!r}")
+    if is_jax(gaps) or is_jax(kernels):
+        from hidamari.statespace import _jax_kernels
+
+        return _jax_kernels.bank(kernels, gaps, step)
     gaps = durations(gaps, 0.0)
     step = np.ascontiguousarray(step, dtype=np.int64)
     if step.ndim != 1 or (step.size and step.max() >= len(gaps)):

@@ -4,9 +4,18 @@ from math import factorial
 
 import numpy as np
 
-__all__ = ["block_diagonal", "discretise", "driving_noise", "durations", "kronecker", "rotation", "spectrum"]
+__all__ = [
+    "TERMS",
+    "block_diagonal",
+    "discretise",
+    "driving_noise",
+    "durations",
+    "kronecker",
+    "rotation",
+    "spectrum",
+]
 
-_TERMS = 26  # of the series below: at |F| h <= 1 the last is 2^26 / 26! < 1e-18
+TERMS = 26  # of the series below: at |F| h <= 1 the last is 2^26 / 26! < 1e-18
 
 
 def durations(dt: np.ndarray, lowest: float = -np.inf) -> np.ndarray:
@@ -64,12 +73,12 @@ def discretise(F: np.ndarray, D: np.ndarray, dt: np.ndarray) -> tuple[np.ndarray
     doublings = np.maximum(np.frexp(norm)[1] + np.frexp(dt)[1], 0) if norm > 0.0 else np.zeros(len(dt), int)
     h = np.ldexp(dt, -doublings)
     A_terms, Q_terms = [np.eye(d)], [D]
-    for _ in range(_TERMS):
+    for _ in range(TERMS):
         A_terms.append(F @ A_terms[-1])
         Q_terms.append(F @ Q_terms[-1] + Q_terms[-1] @ F.T)
     A, Q = np.zeros((len(h), d * d)), np.zeros((len(h), d * d))
     power = np.ones_like(h)
-    for k in range(_TERMS + 1):
+    for k in range(TERMS + 1):
         A += power[:, None] * (A_terms[k].ravel() / factorial(k))
         power = power * h
         Q += power[:, None] * (Q_terms[k].ravel() / factorial(k + 1))
