@@ -15,7 +15,7 @@ from hidamari.inference.costs import Additive, Cost
 
 __all__ = ["Priced", "Summed", "grid_edges", "programme", "slow_dynamic", "summed"]
 
-_PLACES = 32  # tries for one split of a segment, where every try is priced
+_PLACES = 32
 
 
 def grid_edges(n_rows: int, n_cells: int) -> np.ndarray:
@@ -84,16 +84,15 @@ class Summed:
         )
         return where
 
-    def splits(self, places: np.ndarray, threshold: float) -> np.ndarray:
-        """Grid points that split segments with a gain above the threshold, the best of each segment."""
+    def best(self, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gain and grid point of the best split of each interval; -inf and -1 where none is allowed."""
         from hidamari.inference._segments import best_splits
 
-        a = np.searchsorted(self.edges, places[:-1])
-        b = np.searchsorted(self.edges, places[1:], side="right") - 1
-        a, b = a[b - a > 1], b[b - a > 1]
+        a = np.searchsorted(self.edges, starts)
+        b = np.searchsorted(self.edges, ends, side="right") - 1
         gain, place = np.empty(len(a)), np.empty(len(a), dtype=np.int64)
         best_splits(self.rows, self.prefix, self.edges, a, b, self.minimum, gain, place, *self._scratch())
-        return self.edges[place[gain > threshold]]
+        return gain, np.where(place < 0, -1, self.edges[place])
 
     def seeds(self, widest: int, threshold: float) -> np.ndarray:
         """Grid points whose split of a short interval gains more than the threshold."""
@@ -145,6 +144,7 @@ class Priced:
     cache: Any
     edges: np.ndarray
     minimum: int
+    tries: int = _PLACES  # for one split
 
     def programme(self, places: np.ndarray, penalty: float, prune: bool = True) -> tuple[np.ndarray, int]:
         """Best changes among the places, which begin with 0 and end with T."""
@@ -169,20 +169,15 @@ class Priced:
         found = [self._best(s, e, np.arange(a, b))[0] for s, e, a, b in zip(starts, ends, first, stop)]
         return np.array(found, dtype=np.int64)
 
-    def _gains(self, starts: np.ndarray, ends: np.ndarray, threshold: float) -> np.ndarray:
-        """Best splits of intervals where they gain more than the threshold."""
+    def best(self, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gain and place of the best split of each interval, of those tried; -inf and -1 without one."""
         whole = self.cost.costs(self.cache, starts, ends)
         found = []
-        for s, e, price in zip(starts, ends, whole):
-            inside = self.edges[(self.edges > s) & (self.edges < e)]
-            place, total = self._best(s, e, inside[:: max(1, len(inside) // _PLACES)])
-            if price - total > threshold:
-                found.append(place)
-        return np.array(found, dtype=np.int64)
-
-    def splits(self, places: np.ndarray, threshold: float) -> np.ndarray:
-        """Grid points that split segments with a gain above the threshold, the best tried of each segment."""
-        return self._gains(places[:-1], places[1:], threshold)
+        for s, e in zip(starts, ends):
+            inside = self.edges[np.searchsorted(self.edges, s, "right") : np.searchsorted(self.edges, e)]
+            found.append(self._best(s, e, inside[:: max(1, len(inside) // self.tries)]))
+        places, totals = np.array([f[0] for f in found], dtype=np.int64), np.array([f[1] for f in found])
+        return whole - totals, places
 
     def seeds(self, widest: int, threshold: float) -> np.ndarray:
         """Grid points whose split of a short interval gains more than the threshold."""
@@ -190,7 +185,8 @@ class Priced:
         length = 2
         while length <= min(widest, len(self.edges) - 1):
             a = np.arange(0, len(self.edges) - length, length // 2)
-            found.append(self._gains(self.edges[a], self.edges[a + length], threshold))
+            gains, places = self.best(self.edges[a], self.edges[a + length])
+            found.append(places[gains > threshold])
             length *= 2
         return np.unique(np.concatenate(found))
 

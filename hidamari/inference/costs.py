@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hidamari.inference._events import EventRows, event_rows
 from hidamari.inference._rows import (
     AXES,
     COUNTS,
@@ -29,12 +30,14 @@ __all__ = [
     "Cost",
     "Counts",
     "Covariance",
+    "EventRows",
     "Exponential",
     "Mean",
     "MeanVariance",
     "Regression",
     "Sums",
     "Variance",
+    "event_rows",
 ]
 
 
@@ -114,13 +117,14 @@ class Additive:
         """Cost of the segment [start, end)."""
         return float(self.costs(cache, start, end))
 
-    def summary(self, X: ArrayLike) -> np.ndarray:
-        """Statistics (T, m) of the single rows of X, which `of` takes the sums of."""
-        from hidamari.inference._sums import row_sums
+    def of(self, cache: Sums, sums: ArrayLike) -> np.ndarray:
+        """Costs of sets of rows whose statistics (..., m) are sums of differences of ``cache.prefix``."""
+        from hidamari.inference._sums import costs_of
 
-        rows = self.rows(table(X), False)
-        out = np.empty((len(rows.x), width(rows.kind, rows.shared, rows.x.shape[1])))
-        row_sums(rows, 0, len(rows.x), out)
+        flat = np.ascontiguousarray(sums, dtype=np.float64)
+        out = np.empty(flat.shape[:-1])
+        p = cache.rows.x.shape[1]
+        costs_of(cache.rows, flat.reshape(-1, flat.shape[-1]), out.reshape(-1), np.empty((p, p)))
         return out
 
     def min_length(self, d: int) -> int:

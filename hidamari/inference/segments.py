@@ -22,10 +22,21 @@ from numpy.typing import ArrayLike
 from hidamari.inference._divide import divide_and_conquer
 from hidamari.inference._functional import functional
 from hidamari.inference._grids import programme, slow_dynamic
+from hidamari.inference._path import PenaltyPath, penalty_path
+from hidamari.inference._seeded import seeded_binary
 from hidamari.inference._segmentation import Segmentation, answer, asked, traced
 from hidamari.inference.costs import Cost, Sums
 
-__all__ = ["Segmentation", "divide_and_conquer", "fpop", "optimal_partitioning", "pelt"]
+__all__ = [
+    "PenaltyPath",
+    "Segmentation",
+    "divide_and_conquer",
+    "fpop",
+    "optimal_partitioning",
+    "pelt",
+    "penalty_path",
+    "seeded_binary",
+]
 
 
 def optimal_partitioning(
