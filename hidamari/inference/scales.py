@@ -22,6 +22,7 @@ from hidamari.statespace.types import Readings, Sites
 
 __all__ = ["Learnt", "draw", "hold", "learn", "movable", "outer_names", "start_model"]
 
+_ENOUGH = 20_000  # rows to judge a start by
 _LENGTHS = 7  # lengthscales tried, from two rows to the whole span
 _NOISES = (0.5, 0.1, 0.01)  # shares of the variance of the data tried for the noise
 _SPREADS = (0.1, 1.0)  # prior variances of a log rate or a logit tried
@@ -59,8 +60,29 @@ def start_model(data: Data, kernel: Kernel | None, likelihood: str | Likelihood,
     candidates = [GPModel(k, one, bias) for k in kernels for one in own]
     if len(candidates) == 1:
         return candidates[0]
-    series = gather(data).series
+    series = gather(_sample(data)).series
     return max(candidates, key=lambda model: _promise(model, series, data.exposure))
+
+
+def _sample(data: Data) -> Data:
+    """No more rows than it takes to judge a start: some trials, of long ones a stretch and every n-th row."""
+    if len(data.values) <= _ENOUGH:
+        return data
+    ends = np.cumsum([len(own) for own in data.times])[:-1]
+    values = np.split(data.values, ends)
+    error = None if data.error is None else np.split(data.error, ends)
+    times, seen, known = [], [], []
+    trials = np.random.default_rng(0).permutation(len(values))
+    for r in trials:
+        order, half = np.argsort(data.times[r], kind="stable"), _ENOUGH // 2
+        stretches = [order] if len(order) <= half else [order[:half], order[:: -(-len(order) // half)]]
+        for rows in stretches:
+            times.append(data.times[r][rows])
+            seen.append(values[r][rows])
+            known.append(None if error is None else error[r][rows])
+        if sum(map(len, times)) >= _ENOUGH:
+            break
+    return Data(times, np.concatenate(seen), None if error is None else np.concatenate(known), data.exposure)
 
 
 def _means(data: Data, likelihood: Likelihood) -> np.ndarray:

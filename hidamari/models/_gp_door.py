@@ -38,11 +38,13 @@ class Clock(NamedTuple):
         return _YEAR if self.unit == "Y" else np.timedelta64(1, _UNITS[self.unit])  # type: ignore[call-overload]
 
     def labels(self, times: np.ndarray) -> np.ndarray:
-        """Numbers as the user wrote them: themselves, or dates to the nanosecond."""
+        """Numbers as the user wrote them: themselves, or dates to the last decimal that they hold."""
         if self.origin is None:
             return times
         ns = times * (self.step() / np.timedelta64(1, "ns"))
         late = np.abs(ns) >= 2.0**63
+        decimals = np.maximum(np.ceil(np.log10(np.maximum(np.abs(ns), 1.0) * 2.0**-50)), 0.0)
+        ns = np.rint(ns / 10.0**decimals) * 10.0**decimals
         whole = np.where(late, 0.0, np.rint(ns)).astype(np.int64).astype("timedelta64[ns]")
         found = np.datetime64(self.origin).astype("datetime64[ns]") + whole
         found[late] = np.datetime64("NaT")
@@ -143,7 +145,8 @@ def new_times(times: Any, n_trials: int, form: str, clock: Clock) -> list[np.nda
     listed = isinstance(times, (list, tuple)) and len(times) > 0 and np.ndim(times[0]) > 0
     if listed and (form == "array" or len(times) != n_trials):
         raise ValueError(f"times has {len(times)} lists; allowed: one axis of times, or {n_trials} of them")
-    parts = [_numbers(own, f"times[{r}]", clock)[0] for r, own in enumerate(times if listed else [times])]
+    given = [(f"times[{r}]", own) for r, own in enumerate(times)] if listed else [("times", times)]
+    parts = [_numbers(own, name, clock)[0] for name, own in given]
     if any(len(own) == 0 for own in parts):
         raise ValueError("times is empty; allowed: at least one time")
     return parts if listed else parts * n_trials
