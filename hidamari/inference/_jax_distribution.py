@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from numpyro.distributions import Distribution, constraints
-from numpyro.distributions.util import is_prng_key, validate_sample
+from numpyro.distributions.util import validate_sample
 
 from hidamari.inference._jax_evidence import BACKENDS, axis_of, draw, fill, log_evidence, take_apart
 from hidamari.statespace.kernels import Kernel
@@ -133,7 +133,6 @@ class MarkovGPDistribution(Distribution):
 
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw y from the prior: a path of the process at the times, plus mean and noise."""
-        assert is_prng_key(key)
         ours, noise = jax.random.split(key)
         path = draw(self.kernel, self.axis, ours, (*sample_shape, *self.batch_shape))
         e = jax.random.normal(noise, path.shape, path.dtype)
@@ -142,8 +141,10 @@ class MarkovGPDistribution(Distribution):
     @validate_sample
     def log_prob(self, value: Any, intermediates: Any = None) -> jax.Array:
         """Log density of y (..., T), NaN where nothing was observed."""
-        return log_evidence(self.kernel, self.axis, value - self.loc, self.noise_variance, self.backend)
+        rest = jnp.asarray(value, float) - self.loc
+        return log_evidence(self.kernel, self.axis, rest, self.noise_variance, self.backend)
 
     def _validate_sample(self, value: Any) -> Any:
         """Whether all entries are finite, or NaN."""
+        value = jnp.asarray(value, float)
         return super()._validate_sample(jnp.where(jnp.isnan(value), 0.0, value))

@@ -2,11 +2,15 @@
 
 jax is handed value and gradient of one pass through a custom derivative rule, and so never differentiates a
 loop over time. What travels to the host is one vector (hyperparameters, observations, noise); the kernel's
-matrices are formed there. Two properties of `jax.pure_callback` shape this module:
+matrices are formed there. Three properties of `jax.pure_callback` shape this module:
 
 * It runs on a thread of its own, where `jax.enable_x64` of the caller does not hold, and would round doubles
-  to single precision on the way in and out. They travel as pairs of 32-bit words.
-* A callback that calls jax can wait for ever for the thread it runs on. Nothing here does: NumPy in and out.
+  to single precision on the way in and out. Numbers travel as 32-bit words.
+* What jax hands to a callback it first copies, and copies of more than 100 kB wait for a thread of its pool.
+  Where the pool has one thread (NPROC=1, one core) that is the one that runs the callback: both wait for ever
+  (seen in two of three runs with 30,000 rows). Smaller copies are made at once, so vectors travel in pieces,
+  and batches one vector at a time.
+* A callback that calls jax can lock likewise. Nothing here does: NumPy in and out.
 """
 
 import dataclasses
@@ -42,6 +46,7 @@ __all__ = [
 ]
 
 BACKENDS = ("compiled", "jax")
+_PIECE = 2**14  # words, 64 kB
 
 
 class HostFunction(Protocol):
@@ -57,12 +62,12 @@ class HostFunction(Protocol):
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def on_host(function: HostFunction, z: jax.Array) -> jax.Array:
     """Values (...,) of a NumPy function at vectors (..., N): jit, grad, vmap and loops go through it."""
-    return _travel(_Value(function, z.dtype == jnp.float64), z, ())
+    return carry(_Value(function, z.shape, z.dtype.name), [z], z.shape[:-1], z.dtype)
 
 
 def _forward(function, z):
     """Value and gradient from one call."""
-    both = _travel(_Both(function, z.dtype == jnp.float64), z, (z.shape[-1] + 1,))
+    both = carry(_Both(function, z.shape, z.dtype.name), [z], (*z.shape[:-1], z.shape[-1] + 1), z.dtype)
     return both[..., 0], both[..., 1:]
 
 
@@ -74,13 +79,14 @@ def _backward(function, gradient, cotangent):
 on_host.defvjp(_forward, _backward)
 
 
-def _travel(call, z, shape):
-    """There and back again, doubles as pairs of words."""
-    wide = z.dtype == jnp.float64
-    words = jax.lax.bitcast_convert_type(z, jnp.uint32) if wide else z
-    out = jax.ShapeDtypeStruct((*z.shape[:-1], *shape, *((2,) if wide else ())), words.dtype)
-    back = jax.pure_callback(call, out, words, vmap_method="broadcast_all")
-    return jax.lax.bitcast_convert_type(back, jnp.float64) if wide else back
+def carry(call, parts, shape: tuple[int, ...], dtype) -> jax.Array:
+    """Floats (shape) that the NumPy function ``call`` makes of the words of the parts, laid end to end."""
+    words = jnp.concatenate([jax.lax.bitcast_convert_type(part, jnp.uint32).ravel() for part in parts])
+    pieces = [words[i : i + _PIECE] for i in range(0, words.size, _PIECE)]
+    out = jax.ShapeDtypeStruct((*shape, 2) if dtype == jnp.float64 else shape, jnp.uint32)
+    return jax.lax.bitcast_convert_type(
+        jax.pure_callback(call, out, *pieces, vmap_method="sequential"), dtype
+    )
 
 
 @dataclass(frozen=True)
@@ -88,12 +94,13 @@ class _Value:
     """The callback for the value alone; equal calls compile once."""
 
     function: HostFunction
-    wide: bool
+    shape: tuple[int, ...]
+    dtype: str
 
-    def __call__(self, words):
-        z = _unpacked(words, self.wide)
+    def __call__(self, *pieces):
+        z = joined(pieces).view(self.dtype).reshape(self.shape).astype(np.float64)
         values = np.array([self.function(row, False)[0] for row in z.reshape(-1, z.shape[-1])])
-        return _packed(values.reshape(z.shape[:-1]), self.wide)
+        return in_words(values.reshape(z.shape[:-1]), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -101,28 +108,27 @@ class _Both:
     """The callback for value and gradient, side by side."""
 
     function: HostFunction
-    wide: bool
+    shape: tuple[int, ...]
+    dtype: str
 
-    def __call__(self, words):
-        z = _unpacked(words, self.wide)
+    def __call__(self, *pieces):
+        z = joined(pieces).view(self.dtype).reshape(self.shape).astype(np.float64)
         out = np.empty((*z.shape[:-1], z.shape[-1] + 1))
         for row, both in zip(z.reshape(-1, z.shape[-1]), out.reshape(-1, out.shape[-1])):
             both[0], both[1:] = self.function(row, True)
-        return _packed(out, self.wide)
+        return in_words(out, self.dtype)
 
 
-def _unpacked(words, wide: bool) -> np.ndarray:
-    """What came from jax, as float64."""
-    words = np.ascontiguousarray(words)
-    return words.view(np.float64)[..., 0] if wide else words.astype(np.float64)
+def joined(pieces) -> np.ndarray:
+    """The words that came from jax."""
+    return np.concatenate([np.asarray(piece) for piece in pieces])
 
 
-def _packed(values: np.ndarray, wide: bool) -> np.ndarray:
+def in_words(values: np.ndarray, dtype: str) -> np.ndarray:
     """What goes back to jax."""
-    if not wide:
-        with np.errstate(over="ignore"):  # beyond single precision is infinite there
-            return values.astype(np.float32)
-    return np.ascontiguousarray(values).view(np.uint32).reshape(*values.shape, 2)
+    with np.errstate(over="ignore"):  # beyond single precision is infinite there
+        words = np.ascontiguousarray(values, dtype=dtype).view(np.uint32)
+    return words.reshape(*values.shape, 2) if dtype == "float64" else words.reshape(values.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,38 +286,32 @@ def default_backend() -> str:
 
 @dataclass(frozen=True)
 class _Paths:
-    """The callback that draws paths: an integer seed and numbers of the kernel a row."""
+    """The callback that draws paths: an integer seed and numbers of the kernel each."""
 
     template: Template
     axis: Axis
-    wide: bool
+    shape: tuple[int, ...]
+    dtype: str
 
-    def __call__(self, seeds, words):
-        theta = _unpacked(words, self.wide)
-        seeds = np.asarray(seeds)
-        T, n = len(self.axis.step), theta.shape[-1]
-        out = np.full((*seeds.shape[:-1], T), np.nan)
-        nothing = Sites(np.zeros((T, 1)), np.zeros((T, 1)))
-        for seed, row, path in zip(seeds.reshape(-1, 2), theta.reshape(-1, n), out.reshape(-1, T)):
+    def __call__(self, *pieces):
+        words, T, n = joined(pieces), len(self.axis.step), int(np.prod(self.shape))
+        seeds, theta = words[: 2 * n].reshape(n, 2), words[2 * n :].view(self.dtype).reshape(n, -1)
+        out, nothing = np.full((n, T), np.nan), Sites(np.zeros((T, 1)), np.zeros((T, 1)))
+        for seed, row, path in zip(seeds, theta.astype(np.float64), out):
             kernel = kernel_at(self.template, row)
             if kernel is not None:
                 ss = bank([kernel], self.axis.gaps, self.axis.step)
-                path[self.axis.order] = kalman.sample(ss, nothing, 1, np.random.default_rng(seed))[0, :, 0]
-        return _packed(out, self.wide)
+                rng = np.random.default_rng(seed)
+                path[self.axis.order] = kalman.sample(ss, nothing, 1, rng)[0, :, 0]
+        return in_words(out.reshape(*self.shape, T), self.dtype)
 
 
 def draw(kernel: Kernel, axis: Axis, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Paths (*shape, T) of the process; the trailing axes of the shape are those of the kernel's numbers."""
     template, leaves = take_apart(kernel)
     dtype = jnp.result_type(float)
-    theta = (
-        jnp.stack([jnp.broadcast_to(jnp.asarray(leaf, dtype), shape) for leaf in leaves], -1)
-        if leaves
-        else (jnp.zeros((*shape, 0), dtype))
-    )
-    wide = dtype == jnp.float64
-    words = jax.lax.bitcast_convert_type(theta, jnp.uint32) if wide else theta
-    out = jax.ShapeDtypeStruct((*shape, len(axis.step), *((2,) if wide else ())), words.dtype)
     seeds = jax.random.bits(key, (*shape, 2), jnp.uint32)
-    back = jax.pure_callback(_Paths(template, axis, wide), out, seeds, words, vmap_method="broadcast_all")
-    return jax.lax.bitcast_convert_type(back, jnp.float64) if wide else back
+    columns = [jnp.broadcast_to(jnp.asarray(leaf, dtype), shape) for leaf in leaves]
+    theta = [jnp.stack(columns, axis=-1)] if columns else []
+    call = _Paths(template, axis, shape, dtype.name)
+    return carry(call, [seeds, *theta], (*shape, len(axis.step)), dtype)
