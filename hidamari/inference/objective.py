@@ -253,10 +253,7 @@ def _condition(
     J = sites.J if isinstance(sites, Sites) else _precisions(sites)
     if paths and kalman.precision_ratio(ss, J) < _PLAIN_BELOW:
         (mean, cov), value, slope = kalman.evidence_gradient(ss, sites, n_threads=n_threads)
-        along = [
-            float(np.vdot(slope.A, dA) + np.vdot(slope.Q, dQ) + np.vdot(slope.P, dP))
-            for dA, dQ, dP in at.slopes
-        ]
+        along = [_inner(slope.A, dA) + _inner(slope.Q, dQ) + _inner(slope.P, dP) for dA, dQ, dP in at.slopes]
         return mean[:, 0], cov[:, 0, 0], value, {f"kernel.{path}": x for path, x in zip(paths, along)}
     (mean, var), value = kalman.infer(ss, sites, n_threads=n_threads)
     slopes = {}
@@ -269,6 +266,13 @@ def _condition(
 
         slopes[f"kernel.{path}"] = _difference(value_at)
     return mean[:, 0], var[:, 0], value, slopes
+
+
+def _inner(slope: np.ndarray, step: np.ndarray) -> float:
+    """Inner product of (S, 1, d, d) or (1, d, d) with (S, d, d) or (d, d); BLAS would wake its threads."""
+    return float(
+        np.einsum("sij,sij->", slope.reshape(-1, *slope.shape[-2:]), step.reshape(-1, *step.shape[-2:]))
+    )
 
 
 def _precisions(readings: Readings) -> np.ndarray:

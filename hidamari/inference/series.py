@@ -60,7 +60,7 @@ def lay_series(times: Any, values: Any, error: Any = None) -> Laid:
     known = None if error is None else [np.asarray(e, np.float64) for e in (error if many else [error])]
     _check_trials(trials, found, known)
     order = [np.argsort(t, kind="stable") for t in trials]
-    gaps, step = steps([t[i] for t, i in zip(trials, order)])
+    gaps, step = _in_order(*steps([t[i] for t, i in zip(trials, order)]))
     starts = np.cumsum([0, *(len(t) for t in trials)])
     parts: dict[str, list[np.ndarray]] = {"step": [], "y": [], "output": [], "error": []}
     rows, first = [], 0
@@ -78,6 +78,17 @@ def lay_series(times: Any, values: Any, error: Any = None) -> Laid:
         first += N * T
     joined = {name: np.concatenate(part) if part else None for name, part in parts.items()}
     return Laid(Series(gaps, **joined), rows)  # type: ignore[arg-type]
+
+
+def _in_order(gaps: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gaps by their first row instead of by size: where all differ, loops over time read memory in order."""
+    first = np.full(len(gaps), len(step))
+    rows = np.flatnonzero(step >= 0)[::-1]
+    first[step[rows]] = rows  # of several that write, the last one stays: the first row
+    order = np.argsort(first, kind="stable")
+    rank = np.empty(len(gaps), dtype=np.int64)
+    rank[order] = np.arange(len(gaps))
+    return gaps[order], np.where(step < 0, -1, rank[step])
 
 
 def _check_trials(trials: list, values: list, error: list | None) -> None:

@@ -93,14 +93,18 @@ def _shares(step: np.ndarray, n_threads: int | None, work: int, climb: bool):
     return _threads.cut(step, pieces), n
 
 
-def _some_rows(ss: StateSpace, t0: int, t1: int, climb: bool) -> tuple[np.ndarray | None, StateSpace]:
+def _some_rows(ss: StateSpace, t0: int, t1: int, climb: bool) -> tuple[np.ndarray | slice | None, StateSpace]:
     """The chains over some rows; with ``climb``, with no more steps than they use, and which these are."""
     step = ss.step[t0:t1]
     if not climb:
         return None, ss._replace(step=step)
-    used = np.unique(step[step >= 0])
-    own = np.where(step < 0, -1, np.searchsorted(used, step))
-    return used, ss._replace(A=ss.A[used], Q=ss.Q[used], step=own)
+    if len(step) == len(ss.step):
+        return np.s_[:], ss
+    own = np.zeros(len(ss.A), dtype=np.int64)
+    own[step[step >= 0]] = 1
+    used = np.flatnonzero(own)
+    own[used] = np.arange(len(used))
+    return used, ss._replace(A=ss.A[used], Q=ss.Q[used], step=np.where(step < 0, -1, own[step]))
 
 
 def _total(ss: StateSpace, parts: list) -> list[np.ndarray]:
