@@ -192,6 +192,8 @@ def test_posterior_of_chosen_names_and_without_statistics(tree):
     axes = plotting.posterior(tree["posterior"].to_dataset(), names=["lengthscale"])
     assert axes.shape == (1, 2)
     assert axes[0, 1].get_title(loc="left") == "3 chains, 0 divergent"
+    axes[0, 0].figure.canvas.draw()
+    assert axes[0, 0].get_position().width > 0.3
     given = plt.figure().subplots(1, 2, squeeze=False)
     assert plotting.posterior(tree, ["lengthscale"], given)[0, 0] is given[0, 0]
 

@@ -107,12 +107,13 @@ def posterior(tree, names=None, axes=None):
         for c, chain in enumerate(values):
             right.plot(chain, color=PALETTE[c % len(PALETTE)], linewidth=0.5, alpha=0.8)
         at = np.flatnonzero(divergent.any(axis=0))
-        right.plot(at, np.ones(len(at)), "|", color=INK, markersize=8, clip_on=False,
-                   transform=right.get_xaxis_transform())  # fmt: skip
+        if len(at):  # nothing at all, drawn beyond the Axes, leaves no room for anything
+            right.plot(at, np.ones(len(at)), "|", color=INK, markersize=8, clip_on=False,
+                       transform=right.get_xaxis_transform())  # fmt: skip
         right.set_xlim(0, values.shape[1] - 1)
         right.spines[["top", "right"]].set_visible(False)
         right.tick_params(labelbottom=right is axes[-1, 1])
-        low, middle, high = (signed(value, ".3g") for value in np.quantile(values, [0.025, 0.5, 0.975]))
+        low, middle, high = map(_brief, np.quantile(values, [0.025, 0.5, 0.975]))
         left.set_title(f"{name}: {middle} ({low} to {high})", loc="left", fontsize="small", color=GREY)
     n_chains, n_divergent = len(divergent), int(divergent.sum())
     axes[0, 1].set_title(
@@ -135,6 +136,11 @@ def _marginal(ax, values):
     ax.plot([middle], [0], "o", color=INK, markersize=6, clip_on=False, markeredgecolor="white")
     ax.set_yticks([])
     ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _brief(value):
+    """Format a number with three digits that count, and without a power of ten while it is readable."""
+    return signed(value, ",.0f" if 1e3 <= abs(value) < 1e6 else ".3g")
 
 
 def _scalars(tree, names):
