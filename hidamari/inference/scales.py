@@ -51,7 +51,7 @@ def start_model(data: Data, kernel: Kernel | None, likelihood: str | Likelihood,
     """
     N = data.values.shape[1]
     given = get_likelihood(likelihood)
-    bias = _means(data, given) if mean is None else np.broadcast_to(np.asarray(mean, float), N).copy()
+    bias = _means(data, given) if mean is None else _given(mean, N)
     spread = _spreads(data.values)
     own = [given]
     if isinstance(likelihood, str):
@@ -62,6 +62,17 @@ def start_model(data: Data, kernel: Kernel | None, likelihood: str | Likelihood,
         return candidates[0]
     series = gather(_sample(data)).series
     return max(candidates, key=lambda model: _promise(model, series, data.exposure))
+
+
+def _given(mean: Any, n_outputs: int) -> np.ndarray:
+    """The mean of each output as the user gives it."""
+    try:
+        bias = np.broadcast_to(np.asarray(mean, dtype=float), n_outputs).copy()
+    except (TypeError, ValueError):
+        bias = np.full(1, np.nan)
+    if not np.isfinite(bias).all():
+        raise ValueError(f"mean must be a finite number, or {n_outputs} of them, found {mean!r}")
+    return bias
 
 
 def _sample(data: Data) -> Data:

@@ -84,6 +84,7 @@ def observe(times: Any, y: Any, error: Any, clock: Clock) -> Observed:
         values = np.where(np.isinf(variance), np.nan, values)
         variance = np.where(np.isnan(values), 1.0, variance)
     names = np.arange(values.shape[1]) if trials.units is None else np.asarray(trials.units)
+    names = names if names.dtype.kind in "biufU" else names.astype(str)
     return Observed(clocked, values, variance, trials.form, vector, names, clock)
 
 
@@ -235,6 +236,8 @@ def _numbers(times: Any, name: str, clock: Clock, settle: bool = False) -> tuple
     if values.ndim != 1:
         raise ValueError(f"{name} has shape {values.shape}; allowed: one axis of times")
     kind = values.dtype.kind
+    if kind == "M" and np.datetime_data(values.dtype)[0] in ("Y", "M"):  # which have no length of their own
+        values = values.astype("datetime64[s]")
     if kind not in "iufMm":
         what = {"U": "strings", "c": "complex numbers", "b": "booleans"}.get(kind, str(values.dtype))
         raise ValueError(f"{name} holds {what}; allowed: real numbers, datetime64 or timedelta64")
