@@ -56,8 +56,12 @@ def regression_cost(x, intercept=True, own=False):
     return gaussian(residual, 0.0, (residual**2).mean()) if own else (residual**2).sum()
 
 
-def best_segmentation(price, n_rows, penalty, minimum=1):
-    """Smallest sum of price(a, b) plus penalties over all segmentations, by recursion."""
+def best_segmentation(cost, prepared, n_rows, penalty, minimum=1):
+    """Smallest sum of costs plus penalties over all segmentations, by recursion."""
+
+    @cache
+    def price(a, b):
+        return float(cost.costs(prepared, np.array([a]), np.array([b]))[0])
 
     @cache
     def best(a):
@@ -69,7 +73,7 @@ def best_segmentation(price, n_rows, penalty, minimum=1):
             options.append((price(a, b) + penalty + rest, (b, *changes)))
         return min(options, key=lambda o: o[0])
 
-    return best(0)
+    return best(0)[0] if n_rows >= minimum else price(0, n_rows)
 
 
 def every_segmentation(n_rows, minimum):

@@ -14,6 +14,7 @@ from hidamari.inference.costs import Additive, Cost
 __all__ = ["divide_and_conquer", "divider"]
 
 _ROUNDS = 20  # of refinement; each lowers the objective, two or three are usual
+_SHORT = 4_000_000  # T^2 d from which on an exact search takes longer than some milliseconds
 _GRIDS = 12  # doublings of a grid that is too wide
 
 View = Summed | Priced
@@ -140,6 +141,8 @@ def _cells(n_rows: int, p: int, minimum: int, additive: bool) -> tuple[int, int]
         fine = max(min(n_rows // 32, 200_000), 50_000 // p, 100)
         coarse = int(max(100, n_rows**0.5))
     fine = min(fine, most)
+    if n_rows**2 * p <= _SHORT and minimum <= p:
+        return most, most
     return fine, min(coarse, fine)
 
 

@@ -49,11 +49,13 @@ def _waits(rows: Rows, penalty: float) -> np.ndarray:
     weight, amount = (x, weights) if rows.kind == COUNTS else (weights, x)
     weight = np.where(np.isnan(x), np.nan, weight)
     seen = ~np.isnan(x)
-    if not seen.any():
+    if not np.any(amount[seen] > 0.0):
         return np.empty(0, dtype=np.int64)
     # The best rate of any segment lies between those of its rows; waiting times end at their resolution.
     floor = rows.least[0] * weight[seen] if rows.kind == WAITS else 0.0
-    rates = weight[seen] / np.maximum(amount[seen], floor)
+    least = np.maximum(amount[seen], floor)
+    with np.errstate(divide="ignore"):
+        rates = weight[seen] / least
     low, high = float(rates.min()), float(rates.max())
     if not low < high < np.inf:
         return np.empty(0, dtype=np.int64)

@@ -1,7 +1,8 @@
 """All segmentations that are best for some penalty of a range."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -85,26 +86,17 @@ def penalty_path(
     ([2, 1, 0], [1.0, 16.0, 65.333, 100.0])
     """
     n_rows, _ = asked(X, cost, smallest, min_length)
-    solve: Callable[[float], Segmentation]
     if not smallest < largest < np.inf:
         raise ValueError(f"largest is {largest!r}: allowed are finite numbers above smallest ({smallest!r})")
     if engine == "fpop":
         if min_length not in (None, 1):
             raise ValueError(f'min_length is {min_length!r}: engine "fpop" allows None and 1')
         cache = cost.prepare(X)
-
-        def solve(penalty: float) -> Segmentation:
-            """Search at one penalty."""
-            return answer(cost, cache, n_rows, functional(cost, cache, penalty), penalty)
-
+        solve = partial(_functional_answer, cost, cache, n_rows)
     elif engine == "divide_and_conquer":
         solve = divider(X, cost, min_length=min_length)
     elif callable(engine):
-
-        def solve(penalty: float) -> Segmentation:
-            """Search at one penalty."""
-            return engine(X, cost, penalty, min_length)
-
+        solve = partial(engine, X, cost, min_length=min_length)
     else:
         raise ValueError(f'engine is {engine!r}: allowed are "divide_and_conquer", "fpop" and callables')
     found: dict[int, Segmentation] = {}
@@ -127,6 +119,11 @@ def penalty_path(
         if len(few.change_points) < len(middle.change_points) < len(many.change_points):
             pending += [(many, middle), (middle, few)]
     return _hull(found, float(smallest), float(largest))
+
+
+def _functional_answer(cost: Cost, cache: Any, n_rows: int, penalty: float) -> Segmentation:
+    """Functional pruning of a prepared series."""
+    return answer(cost, cache, n_rows, functional(cost, cache, penalty), penalty)
 
 
 def _hull(found: dict[int, Segmentation], smallest: float, largest: float) -> PenaltyPath:

@@ -18,6 +18,7 @@ __all__ = [
     "complete",
     "middle",
     "resolution",
+    "spread",
     "table",
     "width",
 ]
@@ -36,6 +37,7 @@ class Rows(NamedTuple):
     weight: np.ndarray  # (1 or T, 1 or p)
     centre: np.ndarray  # (p,) about which values are summed
     least: np.ndarray  # (p,) smallest variance (or waiting time) that the recording can show
+    lone: np.ndarray  # (p,) variance that stands in where a segment saw one entry, which shows none
 
 
 def table(X: ArrayLike, name: str = "X") -> np.ndarray:
@@ -93,3 +95,13 @@ def resolution(x: np.ndarray) -> np.ndarray:
             gaps = gaps[gaps > 16 * np.finfo(float).eps * np.abs(values).max()]
             found[j] = gaps.min() if len(gaps) else 0.0
     return found
+
+
+def spread(x: np.ndarray) -> np.ndarray:
+    """Variance of each column, from at most 10,000 rows; 0 where fewer than two entries were observed."""
+    rows = x[:: max(1, -(-len(x) // _FEW))]
+    seen = ~np.isnan(rows)
+    count = np.maximum(seen.sum(axis=0), 1)
+    off = np.where(seen, rows - middle(rows), 0.0)
+    off = np.where(seen, off - off.sum(axis=0) / count, 0.0)
+    return (off**2).sum(axis=0) / count

@@ -31,7 +31,9 @@ def seeded_binary(
 
     Every interval of a fixed collection, T log T rows in all, is split where that gains most. The narrowest
     interval that gains more than the penalty gives a change point, the intervals that hold it are left out,
-    and so on: a narrow interval is unlikely to hold two changes. For costs without sums, and with more than
+    and so on: a narrow interval is unlikely to hold two changes. Of the points found the best are taken,
+    by dynamic programming with the same penalty, and each is moved to the best
+    row between its neighbours. For costs without sums, and with more than
     one parameter; the answer need not be the one of least penalised cost.
 
     Parameters
@@ -82,4 +84,12 @@ def seeded_binary(
         near = [abs(c - places[i]) for c in chosen[max(at - 1, 0) : at + 1]]
         if clear and min(near, default=n_rows) >= minimum:
             insort(chosen, int(places[i]))
-    return answer(cost, cache, n_rows, np.array(chosen), penalty, n_evaluations=int(lengths.sum()))
+    # Many intervals are tried, some gain by chance: those that do not pay for themselves together go out.
+    kept, priced = view.programme(np.array([0, *chosen, n_rows]), float(penalty))
+    chosen = kept.tolist()
+    for k in range(len(chosen)):
+        # A narrow interval shows that there is a change; all rows between the neighbours show best where.
+        around = np.array([0, *chosen, n_rows])[[k, k + 2]]
+        gain, place = view.best(around[:1], around[1:])
+        chosen[k] = int(place[0]) if gain[0] > penalty else chosen[k]
+    return answer(cost, cache, n_rows, np.array(chosen), penalty, n_evaluations=int(lengths.sum()) + priced)

@@ -240,7 +240,7 @@ def cost_of(rows, s, work):
             w = s[0] if shared else s[j]
             if w > 0.0:
                 mean = s[n + j] / w
-                v = s[n + p + j] / w - mean * mean
+                v = s[n + p + j] / w - mean * mean if w > 1.0 else rows.lone[j]
                 most = max(v, rows.least[j])
                 if most > 0.0:
                     total += w * (np.log(most) + LOG_TAU + v / most)

@@ -20,6 +20,7 @@ from hidamari.inference._rows import (
     complete,
     middle,
     resolution,
+    spread,
     table,
     width,
 )
@@ -155,7 +156,8 @@ class Mean(Additive):
 
     def rows(self, x: np.ndarray, shared: bool) -> Rows:
         """Weights one, values about the middle."""
-        return Rows(MEAN, shared, x, _ONE, middle(x), np.zeros(x.shape[1]))
+        none = np.zeros(x.shape[1])
+        return Rows(MEAN, shared, x, _ONE, middle(x), none, none)
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ class MeanVariance(Additive):
 
     v_j is the segment's mean square about its mean. Where it is smaller than r^2 / 12, with r the step in
     which the column was recorded, the likelihood is taken at r^2 / 12, the variance of rounding: a run of
-    equal values is otherwise infinitely likely. Found steps come from the data.
+    equal values is otherwise infinitely likely. A column of which the segment saw one entry shows no
+    variance: that entry is priced at the variance of the whole column.
 
     Parameters
     ----------
@@ -238,7 +241,7 @@ class MeanVariance(Additive):
     def rows(self, x: np.ndarray, shared: bool) -> Rows:
         """Weights one, values about the middle, their squares."""
         step = resolution(x) if self.step is None else np.full(x.shape[1], float(self.step))
-        return Rows(SPREAD, shared, x, _ONE, middle(x), step**2 / 12.0)
+        return Rows(SPREAD, shared, x, _ONE, middle(x), step**2 / 12.0, spread(x))
 
     def n_parameters(self, d: int) -> int:
         """Mean and variance of each column."""
@@ -281,7 +284,7 @@ class Counts(Additive):
             raise ValueError(f"X has a count of {np.nanmin(x)}: allowed are numbers >= 0 and NaN")
         shared = shared and exposure.shape[1] == 1
         none = np.zeros(x.shape[1])
-        return Rows(COUNTS, shared, x, np.ascontiguousarray(exposure), none, none)
+        return Rows(COUNTS, shared, x, np.ascontiguousarray(exposure), none, none, none)
 
 
 @dataclass(frozen=True)
@@ -309,7 +312,8 @@ class Exponential(Additive):
         if np.any(x < 0):
             raise ValueError(f"X has a waiting time of {np.nanmin(x)}: allowed are numbers >= 0 and NaN")
         step = resolution(x) if self.step is None else np.full(x.shape[1], float(self.step))
-        return Rows(WAITS, shared, x, _ONE, np.zeros(x.shape[1]), step / 2.0)
+        none = np.zeros(x.shape[1])
+        return Rows(WAITS, shared, x, _ONE, none, step / 2.0, none)
 
 
 @dataclass(frozen=True)
@@ -339,7 +343,8 @@ class Variance(Additive):
         squares = np.pi * (x - np.asarray(self.mean, dtype=np.float64)) ** 2
         # The mean a / b of the values over weights is 2 pi times the variance.
         least = 2.0 * np.pi * step**2 / 12.0
-        return Rows(WAITS, shared, squares, np.full((1, 1), 0.5), np.zeros(x.shape[1]), least)
+        none = np.zeros(x.shape[1])
+        return Rows(WAITS, shared, squares, np.full((1, 1), 0.5), none, least, none)
 
 
 @dataclass(frozen=True)
@@ -365,9 +370,8 @@ class Covariance(Additive):
     def rows(self, x: np.ndarray, shared: bool) -> Rows:
         """Weights one, values and their products."""
         none = np.zeros(x.shape[1])
-        return Rows(
-            *((ELLIPSE, True, x, _ONE, middle(x)) if self.centred else (AXES, True, x, _ONE, none)), none
-        )
+        kind, centre = (ELLIPSE, middle(x)) if self.centred else (AXES, none)
+        return Rows(kind, True, x, _ONE, centre, none, none)
 
     def min_length(self, d: int) -> int:
         """d + 1 rows make a covariance regular."""
@@ -412,7 +416,7 @@ class Regression(Additive):
             centre = np.append(0.0, middle(x))
             x = np.ascontiguousarray(np.column_stack([np.ones(len(x)), x]))
         kind = GRAM if self.variance == "common" else NOISE
-        return Rows(kind, True, x, _ONE, centre, resolution(x) ** 2 / 12.0)
+        return Rows(kind, True, x, _ONE, centre, resolution(x) ** 2 / 12.0, np.zeros(x.shape[1]))
 
     def min_length(self, d: int) -> int:
         """One row more than coefficients."""
