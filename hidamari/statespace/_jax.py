@@ -80,7 +80,20 @@ def _run(ss: StateSpace, sites: Sites | Readings, form: str, method: str, smooth
     with precision(*ss, *sites):
         ss, sites, how = prepare(ss, sites, form, method)
         found = _solve(ss, sites, method if method == "parallel" else how, smoothing)
+        _refuse_conflict(found[2], sites, how)
         return tuple(first_rows(a.astype(dtype), T) for a in found)
+
+
+def _refuse_conflict(log_norm: jax.Array, sites: Sites | Readings, how: str) -> None:
+    """Say which row has an exact reading that cannot be true, where the numbers are known."""
+    if is_traced(log_norm) or not isinstance(sites, Readings) or not how.startswith("square_root"):
+        return
+    wrong = np.isneginf(np.asarray(log_norm))
+    if wrong.any():
+        raise ValueError(
+            f"y has conflicting exact readings: {np.asarray(sites.y)[np.argmax(wrong)]} at row "
+            f"{np.argmax(wrong)}, where R = 0 has fixed another value"
+        )
 
 
 def _one_of(method: str, allowed: tuple[str, ...]) -> None:

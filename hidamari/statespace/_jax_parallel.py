@@ -56,10 +56,31 @@ def forward(rows: Rows) -> tuple[jax.Array, jax.Array]:
         jnp.where(start, 0.0, apply(transpose(MA), h)),
         jnp.where(start[..., None], 0.0, symmetric(product(transpose(MA), product(Z, wide_A)))),
     )
-    _, m, P, _, _ = lax.associative_scan(_join, elements)
+    _, m, P, _, _ = _scan(_join, elements)
     m, P = (jnp.concatenate([jnp.zeros_like(a[:1]), a[:-1]]) for a in (m, P))
     m, P = predict(A, Q, m, P)
     return jnp.where(start, rows.m, m), jnp.where(start[..., None], rows.P, P)
+
+
+def _scan(join, elements, reverse: bool = False):
+    """All prefixes (with reverse, suffixes) of associative elements, by doubling (Hillis and Steele 1986).
+
+    It does log2(T) / 2 times the work of jax.lax.associative_scan with half its depth, and as one loop it
+    compiles in a tenth of the time and for every length alike.
+    """
+    T = len(elements[0])
+    at = jnp.arange(T)
+
+    def double(level, elements):
+        far = jnp.left_shift(1, level)
+        other = at + far if reverse else at - far
+        inside = (other >= 0) & (other < T)
+        joined = join(tuple(a[jnp.clip(other, 0, T - 1)] for a in elements), elements)
+        return tuple(
+            jnp.where(inside.reshape(-1, *(1,) * (a.ndim - 1)), b, a) for a, b in zip(elements, joined)
+        )
+
+    return lax.fori_loop(0, (T - 1).bit_length(), double, elements)
 
 
 def _join(i, k):
@@ -90,7 +111,7 @@ def backward(rows: Rows, new: Update) -> tuple[jax.Array, jax.Array]:
         jnp.where(start, 0.0, along(At, along(Ht, new.v))),
         jnp.where(start[..., None], 0.0, symmetric(blockwise(At, transpose(blockwise(At, W))))),
     )
-    _, u, U = lax.associative_scan(_join_back, elements, reverse=True)
+    _, u, U = _scan(_join_back, elements, reverse=True)
     return tuple(jnp.concatenate([a[1:], jnp.zeros_like(a[:1])]) for a in (u, U))
 
 

@@ -153,15 +153,20 @@ def _forward(rows, scalars: _Scalars, G, L0, readings: bool, dense: bool, units:
     alone = not dense or r == 1
 
     def body(carry, row):
-        m, Lt = carry
-        start, scalar, own = row
+        past_m, past_U = carry
+        m, Lt = past_m[..., :n], past_U[..., :, :n]
+        start, still, scalar, own = row
         A_t, G_t = (A, G) if shared else own
         X = transpose(blockwise(A_t, transpose(Lt)))
         _, moved = reflect(X, transpose(G_t), n)
         m = jnp.where(start, rows.m, along(A_t, m))
         Lt = jnp.where(start, transpose(L0), moved)
-        U = [Lt, transpose(blockwise(rows.H, transpose(Lt)))] + ([eye] if units else [])
-        m = [m, along(rows.H, m)] + ([jnp.zeros_like(m)] if units else [])
+        U = jnp.concatenate([Lt, transpose(blockwise(rows.H, transpose(Lt)))], -1)
+        m = jnp.concatenate([m, along(rows.H, m)], -1)
+        # where nothing moves nothing is turned: what is known exactly stays so
+        U, m = jnp.where(still, past_U, U), jnp.where(still, past_m, m)
+        if units:
+            U, m = jnp.concatenate([U, eye], -1), jnp.concatenate([m, jnp.zeros_like(rows.m)], -1)
 
         def one(i, state):
             U, m, gain, kept = state
@@ -176,15 +181,23 @@ def _forward(rows, scalars: _Scalars, G, L0, readings: bool, dense: bool, units:
             return U, m, gain + more, kept
 
         kept = jnp.zeros((g, r, n), A.dtype), jnp.zeros((g, r), A.dtype), jnp.zeros((g, r), A.dtype)
-        U, m = jnp.concatenate(U, -1), jnp.concatenate(m, -1)
         U, m, gain, kept = repeat(r, one, (U, m, jnp.zeros((g,), A.dtype), kept))
         fs = apply(U[..., :, n : n + r], scalar.shift)
         gain = gain + jnp.sum(scalar.shift * m[..., n : n + r], -1) + 0.5 * jnp.sum(fs * fs, -1)
         m = m + product(fs[..., None, :], U)[..., 0, :]
-        return (m[..., :n], U[..., :, :n]), (gain, m, U, kept)
+        return (m[..., : n + r], U[..., :, : n + r]), (gain, m, U, kept)
 
-    inputs = (rows.step < 0, scalars, None if shared else (A, G))
-    return lax.scan(body, (jnp.zeros_like(rows.m), jnp.zeros_like(rows.P)), inputs)[1]
+    inputs = (rows.step < 0, _still(rows, G), scalars, None if shared else (A, G))
+    carry = jnp.zeros((g, n + r), A.dtype), jnp.zeros((g, n, n + r), A.dtype)
+    return lax.scan(body, carry, inputs)[1]
+
+
+def _still(rows, G: jax.Array) -> jax.Array:
+    """Rows that are at the same time as the one before, (T,)."""
+    A = steps_of(rows)[0]
+    d = A.shape[-1]
+    same = jnp.all(A == jnp.eye(d, dtype=A.dtype), (-1, -2, -3, -4)) & jnp.all(G == 0, (-1, -2, -3))
+    return same & (rows.step >= 0)
 
 
 def _backward(rows, m, U, G):
@@ -198,25 +211,25 @@ def _backward(rows, m, U, G):
     nothing = jnp.zeros((g, n, n), A.dtype)
 
     def body(carry, row):
-        w, Rt, start, own = carry
-        own_start, m, U, own_steps = row
+        w, Rt, start, still, own = carry
+        own_start, own_still, m, U, own_steps = row
         A_t, G_t = (A, G) if shared else own
         X = jnp.concatenate([transpose(blockwise(A_t, transpose(U[..., :, :n]))), eye], -1)
         X, V = reflect(X, jnp.concatenate([transpose(G_t), nothing], -1), n)
         X, V = X[..., :, n:], V[..., :, n:]
-        z = jnp.where(start, 0.0, product(w[..., None, :], V)[..., 0, :])
+        z = jnp.where(still, w, jnp.where(start, 0.0, product(w[..., None, :], V)[..., 0, :]))
         both = jnp.concatenate([product(Rt, V), X], -2)
-        St = jnp.where(start, eye, reflect(both, nothing, n)[1])
+        St = jnp.where(still, Rt, jnp.where(start, eye, reflect(both, nothing, n)[1]))
         F, B = U[..., :, n : n + r], U[..., :, n + r :]
         read = product(St, F)
         mean = m[..., n : n + r] + product(z[..., None, :], F)[..., 0, :]
         w = m[..., n + r :] + product(z[..., None, :], B)[..., 0, :]
-        return (w, product(St, B), own_start, own_steps), (mean, product(transpose(read), read))
+        return (w, product(St, B), own_start, own_still, own_steps), (mean, product(transpose(read), read))
 
     steps = None if shared else (A, G)
     last = None if shared else (jnp.zeros_like(A[0]), jnp.zeros_like(G[0]))
-    carry = (jnp.zeros_like(rows.m), nothing, jnp.array(True), last)
-    return lax.scan(body, carry, (rows.step < 0, m, U, steps), reverse=True)[1]
+    carry = (jnp.zeros_like(rows.m), nothing, jnp.array(True), jnp.array(False), last)
+    return lax.scan(body, carry, (rows.step < 0, _still(rows, G), m, U, steps), reverse=True)[1]
 
 
 def _run(ss: StateSpace, sites: Sites | Readings, single: bool, smoothing: bool):
