@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from hidamari.models.cvhm import CVHM
     from hidamari.models.markov_gp import MarkovGP
     from hidamari.models.online import OnlineChangePoints
-    from hidamari.statespace.kernels import Constant, Cosine, HidaMatern, Matern, Product, Sum
+    from hidamari.statespace.kernels import (
+        Constant,
+        Cosine,
+        HidaMatern,
+        Matern,
+        Periodic,
+        Product,
+        QuasiPeriodic,
+        SquaredExponential,
+        Sum,
+        Wiener,
+    )
 
 __version__ = "0.1.0"
 
@@ -39,10 +50,14 @@ __all__ = [
     "Matern",
     "NegativeBinomial",
     "OnlineChangePoints",
+    "Periodic",
     "Poisson",
     "Product",
+    "QuasiPeriodic",
+    "SquaredExponential",
     "StudentT",
     "Sum",
+    "Wiener",
     "__version__",
     "bin_spikes",
     "datasets",
@@ -51,7 +66,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "statespace.kernels": ("Constant", "Cosine", "HidaMatern", "Matern", "Product", "Sum"),
+    "statespace.kernels": (
+        "Constant",
+        "Cosine",
+        "HidaMatern",
+        "Matern",
+        "Periodic",
+        "Product",
+        "QuasiPeriodic",
+        "SquaredExponential",
+        "Sum",
+        "Wiener",
+    ),
     "inference.likelihoods": ("Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"),
     "inference._jax_distribution": ("MarkovGPDistribution",),
     "models.cvhm": ("CVHM",),

@@ -8,7 +8,17 @@ import pytest
 from mpmath import mp, mpf
 
 from hidamari.parameters import flatten, parameter, paths, unflatten
-from hidamari.statespace.kernels import Constant, Cosine, HidaMatern, Kernel, Matern
+from hidamari.statespace.kernels import (
+    Constant,
+    Cosine,
+    HidaMatern,
+    Kernel,
+    Matern,
+    Periodic,
+    QuasiPeriodic,
+    SquaredExponential,
+    Wiener,
+)
 
 GAPS = np.array([0.0, 1e-12, 1e-5, 0.003, 0.08, 0.4, 1.7, 9.0, 1e3])
 
@@ -42,6 +52,12 @@ EXACT = [
     Matern(1, 0.5) * Matern(2, 0.9, 0.4),
     Matern(1, 0.5) * (Matern(0, 0.3) + Constant(0.4)),
     (Matern(0, 0.4) + HidaMatern(1, 0.8, 1.2)) * Cosine(0.9, 2.0) + 0.5 * Matern(3, 0.6),
+    Periodic(1.3, 0.7, 2.0, 5),
+    QuasiPeriodic(1.3, 0.7, 2.0, 0.5, 2),
+    SquaredExponential(0.4, 2.0),
+    SquaredExponential(0.4, 2.0, order=8),
+    Wiener(0, 2.0, 5.0) + Matern(0, 0.4),
+    2.0 * Wiener(3, 0.5, 5.0),
 ]
 EVERY = [*EXACT, Damped(1.5, 2.0, -0.3), Cosine(0.6) * (Damped(0.8, 3.0) * 2.0) + Damped()]
 

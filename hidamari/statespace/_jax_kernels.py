@@ -7,7 +7,7 @@ keeps three digits.
 """
 
 from collections.abc import Sequence
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +18,17 @@ from hidamari.statespace import _jax_matern
 from hidamari.statespace._algebra import Product, Sum
 from hidamari.statespace._jax_algebra import factor, product, transpose
 from hidamari.statespace._jax_matern import triangular
-from hidamari.statespace._jax_users import users_matrices
+from hidamari.statespace._jax_users import discretise, users_matrices
 from hidamari.statespace._kernel import Kernel
 from hidamari.statespace._lines import Constant, Cosine
-from hidamari.statespace.kernels import HidaMatern, Matern
+from hidamari.statespace._periodic import EXTRA, SHORTEST, Periodic
+from hidamari.statespace._squared_exponential import SquaredExponential, chain
+from hidamari.statespace._trend import Wiener, noise_powers, transition_powers
+from hidamari.statespace.kernels import HidaMatern, Matern, QuasiPeriodic
 from hidamari.statespace.types import StateSpace
+
+_FORGOTTEN = 1e3  # lengthscales after which A is exactly 0
+_DOUBLINGS = 20  # and |F| u at most 2^20
 
 __all__ = ["Matrices", "bank", "matrices", "noise_factor"]
 
@@ -81,7 +87,7 @@ def _noiseless(kernel: Kernel) -> bool:
     """Say whether Q is 0 for every parameter."""
     if isinstance(kernel, (Sum, Product)):
         return _noiseless(kernel.first) and _noiseless(kernel.second)
-    return isinstance(kernel, (Constant, Cosine))
+    return isinstance(kernel, (Constant, Cosine, Periodic))
 
 
 # ----------------------------------------------------------------------------------------- the matrices
@@ -102,8 +108,9 @@ def _(kernel: Matern, gaps: jax.Array) -> Matrices:
     return Matrices(A, Q, P, jnp.asarray(kernel.readout(), A.dtype))
 
 
-@_matrices.register
-def _(kernel: HidaMatern, gaps: jax.Array) -> Matrices:
+@_matrices.register(HidaMatern)
+@_matrices.register(QuasiPeriodic)
+def _(kernel: HidaMatern | QuasiPeriodic, gaps: jax.Array) -> Matrices:
     return _matrices(kernel._parts, gaps)
 
 
@@ -120,6 +127,37 @@ def _(kernel: Constant, gaps: jax.Array) -> Matrices:
     A = jnp.ones((len(gaps), 1, 1), gaps.dtype)
     P = jnp.asarray(kernel.variance, jnp.result_type(kernel.variance, gaps)).reshape(1, 1)
     return Matrices(A, jnp.zeros_like(A), P, jnp.ones(1, gaps.dtype))
+
+
+@_matrices.register
+def _(kernel: Periodic, gaps: jax.Array) -> Matrices:
+    n = kernel.harmonics + 1
+    turned = rotation(1.0, (gaps / kernel.period)[:, None] * jnp.arange(n, dtype=gaps.dtype))
+    alone = jnp.eye(n, dtype=turned.dtype)[:, None, :, None]
+    A = (turned[..., :, :, None, :] * alone).reshape(len(gaps), 2 * n, 2 * n)
+    kept = np.delete(np.arange(2 * n), 1)  # of harmonic 0 only the first state
+    A = A[:, kept][:, :, kept]
+    P = kernel.variance * jnp.diag(jnp.repeat(_fourier_weights(kernel.harmonics, kernel.lengthscale), 2)[1:])
+    return Matrices(A, jnp.zeros_like(A), P, jnp.asarray(kernel.readout(), A.dtype))
+
+
+@_matrices.register
+def _(kernel: SquaredExponential, gaps: jax.Array) -> Matrices:
+    _, P, _, H = (jnp.asarray(part, gaps.dtype) for part in chain(kernel.order))
+    A, Q = _stretched(kernel.order, jnp.minimum(gaps, _FORGOTTEN * kernel.lengthscale) / kernel.lengthscale)
+    return Matrices(A, kernel.variance * Q, kernel.variance * P, H.astype(A.dtype))
+
+
+@_matrices.register
+def _(kernel: Wiener, gaps: jax.Array) -> Matrices:
+    powers, weights = transition_powers(kernel.order)
+    A = _integer_powers(gaps, powers) * jnp.asarray(weights, gaps.dtype)
+    powers, weights = noise_powers(kernel.order)
+    Q = kernel.variance * (_integer_powers(gaps, powers) * jnp.asarray(weights, gaps.dtype))
+    P = jnp.asarray(kernel.start, jnp.result_type(kernel.start, gaps)) ** 2 * jnp.eye(
+        len(weights), dtype=gaps.dtype
+    )
+    return Matrices(A, Q, P, jnp.asarray(kernel.readout(), A.dtype))
 
 
 @_matrices.register
@@ -153,15 +191,28 @@ def _(kernel: Matern, gaps: jax.Array) -> jax.Array:
     return jnp.sqrt(kernel.variance) * _jax_matern.noise_factor(kernel.order, u)
 
 
-@_factor.register
-def _(kernel: HidaMatern, gaps: jax.Array) -> jax.Array:
+@_factor.register(HidaMatern)
+@_factor.register(QuasiPeriodic)
+def _(kernel: HidaMatern | QuasiPeriodic, gaps: jax.Array) -> jax.Array:
     return _factor(kernel._parts, gaps)
 
 
 @_factor.register(Cosine)
 @_factor.register(Constant)
+@_factor.register(Periodic)
 def _(kernel: Kernel, gaps: jax.Array) -> jax.Array:
     return _matrices(kernel, gaps).Q
+
+
+@_factor.register
+def _(kernel: Wiener, gaps: jax.Array) -> jax.Array:
+    """Factor Q by the rows dt^(p - i + 1/2) of a constant factor."""
+    _, weights = noise_powers(kernel.order)
+    root = jnp.asarray(np.linalg.cholesky(weights), gaps.dtype)
+    some = gaps > 0.0
+    half = jnp.where(some, jnp.sqrt(jnp.where(some, gaps, 1.0)), 0.0)
+    left = kernel.order - np.arange(kernel.order + 1)[:, None]
+    return jnp.sqrt(kernel.variance) * half[:, None, None] * (_integer_powers(gaps, left) * root)
 
 
 @_factor.register
@@ -178,6 +229,48 @@ def _(kernel: Product, gaps: jax.Array) -> jax.Array:
         return first
     second = kronecker(product(one.A, factor(one.P)), _factor(kernel.second, gaps))
     return triangular(transpose(jnp.concatenate([first, second], axis=-1)))
+
+
+# ------------------------------------------------------------------------------------- parts of the rules
+
+
+def _fourier_weights(harmonics: int, lengthscale: Any) -> jax.Array:
+    """Return the weights of `Periodic`, by the same recursion downwards."""
+    x = 1.0 / jnp.maximum(lengthscale, SHORTEST) ** 2
+    top = harmonics + EXTRA
+
+    def down(r: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
+        r = x / (2.0 * (j + 1.0) + x * r)
+        return r, r
+
+    start = x / (top + 0.5 + jnp.sqrt((top + 1.5) ** 2 + x * x))
+    ratio = jax.lax.scan(down, start, jnp.arange(top - 1.0, -1.0, -1.0, dtype=x.dtype))[1][::-1][:harmonics]
+    w = jnp.concatenate([jnp.ones(1, x.dtype), 2.0 * jnp.cumprod(ratio)])
+    return w / w.sum()
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _stretched(order: int, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return A and Q of the squared exponential of unit lengthscale and variance at gaps u."""
+    F, _, D, _ = (jnp.asarray(part, u.dtype) for part in chain(order))
+    return discretise(F, D, u, _DOUBLINGS)
+
+
+@_stretched.defjvp
+def _(order: int, primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    """Differentiate by dA/du = F A and dQ/du = A D A', with D in its last entry alone."""
+    A, Q = _stretched(order, *primals)
+    F, _, D, _ = (jnp.asarray(part, A.dtype) for part in chain(order))
+    du, last = tangents[0][:, None, None], A[:, :, -1]
+    return (A, Q), (du * product(F, A), du * D[-1, -1] * (last[:, :, None] * last[:, None, :]))
+
+
+def _integer_powers(dt: jax.Array, powers: np.ndarray) -> jax.Array:
+    """Return dt to whole powers by products, whose slopes at 0 are finite, (S,) -> (S, *powers.shape)."""
+    ladder = [jnp.ones_like(dt)]
+    for _ in range(int(powers.max())):
+        ladder.append(ladder[-1] * dt)
+    return jnp.stack(ladder, axis=-1)[:, powers.ravel()].reshape(len(dt), *powers.shape)
 
 
 # ------------------------------------------------------------------------------------------ small algebra

@@ -12,7 +12,7 @@ from hidamari.statespace._generic import TERMS
 from hidamari.statespace._jax_algebra import product, transpose
 from hidamari.statespace._kernel import Kernel
 
-__all__ = ["users_matrices"]
+__all__ = ["discretise", "users_matrices"]
 
 _DOUBLINGS = 64  # gaps up to 1e19 times as long as the fastest time constant
 
@@ -36,7 +36,7 @@ def _traced(kernel: Kernel, gaps: jax.Array) -> tuple[jax.Array, ...]:
         for part in (kernel.generator(), kernel.stationary(), kernel.readout())
     )
     D = _driving_noise(F, P) if own.diffusion is Kernel.diffusion else jnp.asarray(kernel.diffusion())
-    A, Q = _discretise(F, D, gaps)
+    A, Q = discretise(F, D, gaps)
     if own.transition is not Kernel.transition:
         A = jnp.asarray(kernel.transition(gaps))  # pyright: ignore[reportArgumentType]
     if own.process_noise is not Kernel.process_noise:
@@ -51,11 +51,13 @@ def _driving_noise(F: jax.Array, P: jax.Array) -> jax.Array:
     return jnp.where(jnp.abs(D) <= 8.0 * len(F) * jnp.finfo(D.dtype).eps * (size + size.T), 0.0, D)
 
 
-def _discretise(F: jax.Array, D: jax.Array, dt: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return A and Q by series and doublings, as `_generic.discretise` does."""
+def discretise(
+    F: jax.Array, D: jax.Array, dt: jax.Array, most: int = _DOUBLINGS
+) -> tuple[jax.Array, jax.Array]:
+    """Return A and Q by series and doublings, as `_generic.discretise` does, with at most `most` of them."""
     norm = jax.lax.stop_gradient(jnp.abs(F).sum(axis=1).max() * dt)
-    doublings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(norm, 1.0))), 0, _DOUBLINGS).astype(jnp.int32)
-    h = (dt * jnp.asarray(2.0 ** -np.arange(_DOUBLINGS + 1.0), dt.dtype)[doublings])[:, None, None]
+    doublings = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(norm, 1.0))), 0, most).astype(jnp.int32)
+    h = (dt * jnp.asarray(2.0 ** -np.arange(most + 1.0), dt.dtype)[doublings])[:, None, None]
     A_term, Q_term = jnp.eye(len(F), dtype=F.dtype), D
     A, Q = A_term + 0.0 * h, D * h
     power = h
@@ -75,7 +77,7 @@ def _discretise(F: jax.Array, D: jax.Array, dt: jax.Array) -> tuple[jax.Array, j
             jnp.where(more, product(product(A, Q), transpose(A)) + Q, Q),
         ), None
 
-    (A, Q), _ = jax.lax.scan(double, (A, Q), jnp.arange(_DOUBLINGS))
+    (A, Q), _ = jax.lax.scan(double, (A, Q), jnp.arange(most))
     return A, (Q + transpose(Q)) / 2.0
 
 

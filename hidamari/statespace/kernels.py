@@ -1,4 +1,4 @@
-"""Stationary Markov kernels: covariance, spectrum and exact state space of each, and their algebra.
+"""Markov kernels: covariance, spectrum and exact state space of each, and their algebra.
 
 A kernel k(tau) = E[f(t) f(t + tau)] here is the read-out f = H x of a stationary linear-Gaussian state
 
@@ -6,7 +6,8 @@ A kernel k(tau) = E[f(t) f(t + tau)] here is the read-out f = H x of a stationar
 
 with A(dt) = exp(F dt), k(tau) = H A(|tau|) P H', and F P + P F' + D = 0. Kernels add (``+``) and multiply
 (``*``, also by a positive number). Times and lengthscales share one unit, seconds throughout the package;
-frequencies are in cycles per that unit, Hz.
+frequencies are in cycles per that unit, Hz. `Wiener` alone is not stationary: its P is the covariance at the
+first row, and `covariance` takes the place of k(tau).
 
 A new kernel is one frozen dataclass with three methods; everything else follows from them:
 
@@ -50,9 +51,26 @@ from hidamari.statespace._bank import bank
 from hidamari.statespace._generic import durations
 from hidamari.statespace._kernel import Kernel, Linearised, Slope, checked_names
 from hidamari.statespace._lines import Constant, Cosine
+from hidamari.statespace._periodic import Periodic
+from hidamari.statespace._squared_exponential import SquaredExponential
 from hidamari.statespace._steps import steps
+from hidamari.statespace._trend import Wiener
 
-__all__ = ["Constant", "Cosine", "HidaMatern", "Kernel", "Matern", "Product", "Sum", "bank", "steps"]
+__all__ = [
+    "Constant",
+    "Cosine",
+    "HidaMatern",
+    "Kernel",
+    "Matern",
+    "Periodic",
+    "Product",
+    "QuasiPeriodic",
+    "SquaredExponential",
+    "Sum",
+    "Wiener",
+    "bank",
+    "steps",
+]
 
 
 @dataclass(frozen=True)
@@ -262,6 +280,111 @@ class HidaMatern(Kernel):
         matern = Matern(self.order, self.lengthscale, self.variance)
         oscillates = is_jax(self.frequency) or self.frequency > 0.0
         return Product(matern, Cosine(self.frequency)) if oscillates else matern
+
+
+@dataclass(frozen=True)
+class QuasiPeriodic(Kernel):
+    """Quasi-periodic kernel: a form that repeats and slowly changes, Periodic times Matern.
+
+    k(tau) = variance Matern(tau / decay) exp(-2 sin^2(pi tau / period) / lengthscale^2), the second factor
+    cut after `harmonics` terms as in `Periodic`: a Hida-Matern process at each harmonic. It has
+    (order + 1) (1 + 2 harmonics) states.
+
+    Parameters
+    ----------
+    period : float
+        In seconds.
+    lengthscale : float
+        Of the path within a period, as in `Periodic`; without a unit.
+    decay : float
+        Lengthscale of the Matern kernel, in seconds: how long the form is kept.
+    variance : float
+        k(0).
+    harmonics : int
+        Number of harmonics kept, 1 or more.
+    order : int
+        Of the Matern kernel, from 0 to 6.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range.
+
+    References
+    ----------
+    A. Solin and S. Särkkä, Explicit link between periodic covariance functions and state space models,
+    AISTATS 2014.
+
+    Examples
+    --------
+    >>> kernel = QuasiPeriodic(period=1.0, decay=5.0, harmonics=4)
+    >>> kernel([0.0, 0.5, 1.0, 2.0]).round(3).tolist()
+    [1.0, 0.134, 0.952, 0.847]
+    >>> kernel.stationary().shape
+    (18, 18)
+    """
+
+    period: float = parameter(1.0, "positive")
+    lengthscale: float = parameter(1.0, "positive")
+    decay: float = parameter(10.0, "positive")
+    variance: float = parameter(1.0, "positive")
+    harmonics: int = parameter(7, "integer")
+    order: int = parameter(1, "integer")
+
+    def __post_init__(self):
+        check(self)
+        _check_order(self.order)
+        Periodic(self.period, self.lengthscale, 1.0, self.harmonics)
+
+    def __call__(self, tau: Any) -> np.ndarray:
+        """Return the covariance at lags `tau` in seconds."""
+        return self._parts(tau)
+
+    def generator(self) -> np.ndarray:
+        """Return F, (d, d), in 1/s."""
+        return self._parts.generator()
+
+    def stationary(self) -> np.ndarray:
+        """Return P, (d, d)."""
+        return self._parts.stationary()
+
+    def readout(self) -> np.ndarray:
+        """Return H, (d,)."""
+        return self._parts.readout()
+
+    def transition(self, dt: np.ndarray) -> np.ndarray:
+        """Return A(dt), (S,) -> (S, d, d)."""
+        return self._parts.transition(dt)
+
+    def process_noise(self, dt: np.ndarray) -> np.ndarray:
+        """Return Q(dt), (S,) -> (S, d, d)."""
+        return self._parts.process_noise(dt)
+
+    def diffusion(self) -> np.ndarray:
+        """Return D, (d, d)."""
+        return self._parts.diffusion()
+
+    def spectral_density(self, frequency: Any) -> np.ndarray:
+        """Return S(f): the Matern density at each harmonic of the period, shifted up and down."""
+        frequency, density = self._frequencies(frequency), 0.0
+        matern, weights = self._parts.first, np.diag(self._parts.second.stationary())[::2]
+        for j, weight in enumerate(weights):
+            shift = j / self.period
+            both = matern.spectral_density(frequency - shift) + matern.spectral_density(frequency + shift)
+            density = density + weight / 2.0 * both
+        return np.asarray(density)
+
+    def linearise(self, gaps: np.ndarray, names: Sequence[str]) -> Linearised:
+        """Return A, Q, P and their derivatives, in closed form."""
+        homes = {"decay": "first.lengthscale", "variance": "first.variance"}
+        names = [homes.get(name, "second." + name) for name in checked_names(self, names)]
+        return self._parts.linearise(gaps, names)
+
+    @property
+    def _parts(self) -> Product:
+        """Return the same kernel by name of its factors."""
+        matern = Matern(self.order, self.decay, self.variance)
+        return Product(matern, Periodic(self.period, self.lengthscale, 1.0, self.harmonics))
 
 
 def _check_order(order: int) -> None:
