@@ -92,3 +92,48 @@ def test_hippocampus(tmp_path):
     picture = plt.imread(tmp_path / "results" / "hippocampus.png")
     assert picture.shape[1] > 1200
     assert len(np.unique((picture[..., :3] * 255).astype(np.uint8).reshape(-1, 3), axis=0)) > 500
+
+
+def scores(printed):
+    """Return the numbers of a printed table by the name of their row."""
+    rows = re.findall(r"^  (.+?) {2,}(-?\d.*)$", printed, re.M)
+    return {name: [float(number) for number in numbers.split()] for name, numbers in rows}
+
+
+def shows(picture, width):
+    """Tell whether a picture is as wide as it should be and holds more than an empty frame."""
+    import matplotlib.pyplot as plt
+
+    pixels = plt.imread(picture)
+    colours = np.unique((pixels[..., :3] * 255).astype(np.uint8).reshape(-1, 3), axis=0)
+    return pixels.shape[1] >= width and len(colours) > 100
+
+
+def test_coal(tmp_path):
+    printed = run(ROOT / "examples" / "coal.py", tmp_path)
+    found = scores(printed)
+    assert found["MarkovGP"][0] > 0.2 and found["two rates"][0] > 0.2
+    fall = re.search(r"after 1900: (\S+) \(95 %: (\S+) to (\S+)\)", printed)
+    middle, low, high = map(float, fall.groups())
+    assert 2.0 < low < middle < high < 6.0
+    assert shows(tmp_path / "results" / "coal.png", 800)
+
+
+def test_nile(tmp_path):
+    printed = run(ROOT / "examples" / "nile.py", tmp_path)
+    # Durbin and Koopman (2012), section 2.10.3: the diffuse maximum likelihood of the local level model.
+    noise, steps = re.search(r"single years (\S+), of the level's yearly steps (\S+)", printed).groups()
+    assert float(noise.replace(",", "")) == pytest.approx(15_099, rel=0.005)
+    assert float(steps.replace(",", "")) == pytest.approx(1_469, rel=0.005)
+    assert float(re.search(r"within 3 years of 1899: probability (\S+)", printed)[1]) > 0.8
+    assert re.search(r"NUTS .* 0 divergent", printed)
+    assert shows(tmp_path / "results" / "nile.png", 900)
+
+
+def test_co2(tmp_path):
+    printed = run(ROOT / "examples" / "co2.py", tmp_path)
+    found = scores(printed)
+    assert found["last value"][0] > 9 and found["last year again"][0] > 9
+    assert found["MarkovGP"][0] < found["last year, growing"][0] < 1.3
+    assert 85 < float(re.search(r"(\S+)% of these weeks lie", printed)[1]) < 99
+    assert shows(tmp_path / "results" / "co2.png", 1400)
