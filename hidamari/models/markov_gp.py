@@ -53,10 +53,8 @@ class MarkovGP(Estimator):
         Starts, the best of which is kept; iterations of each at most; and the relative rise that ends it.
     random_state : int or numpy.random.Generator
         Source of randomness for further starts and draws.
-    progress : bool, optional
-        Show a progress bar; by default in terminals and notebooks.
-    n_threads : int, optional
-        Threads over trials and outputs; by default as many as cores, where it pays.
+    progress, n_threads : bool, int, optional
+        Whether to show a progress bar (by default in terminals and notebooks), and threads over series.
     time_unit : str
         Unit in which dates become times since the first: ``"s"`` (default), ``"ms"``, ``"us"``, ``"ns"``,
         ``"min"``, ``"h"``, ``"D"``, ``"W"``, or ``"Y"`` of 365.25 days. Numbers stay as they are.
@@ -76,7 +74,7 @@ class MarkovGP(Estimator):
     n_iter_, converged_, message_ : int, bool, str
         Iterations done, whether the objective settled, and how it ended.
     posterior_ : dict
-        After :meth:`mcmc`: draws (chain, draw) by path.
+        Draws (chain, draw) by path, after :meth:`mcmc`.
 
     References
     ----------
@@ -91,10 +89,8 @@ class MarkovGP(Estimator):
     >>> times = rng.uniform(0, 10, 200)
     >>> model = hd.MarkovGP().fit(times, np.sin(times) + 0.1 * rng.standard_normal(200))
     >>> found = model.predict([2.5, 11.0])
-    >>> found.mean.round(1).values.tolist()[0]
-    0.6
-    >>> bool(found.latent_var[1] > found.latent_var[0])
-    True
+    >>> found["mean"].values.round(1).tolist()[0], bool(found.latent_var[1] > found.latent_var[0])
+    (0.6, True)
     """
 
     def __init__(
@@ -298,12 +294,11 @@ class MarkovGP(Estimator):
         learnt hyperparameters, over the number of entries; by default of the data of the fit. For new data
         given those of the fit see :meth:`log_predictive`.
         """
-        self._observed()
-        if times is None and y is None:
-            return self.log_evidence_ / max(int(np.isfinite(self.y_).sum()), 1)
-        other = self._others(times, y, error)
+        own = times is None and y is None
+        other = self._observed() if own else self._others(times, y, error)
         data = Data(other.times, other.values, other.error, self.exposure_)
-        value = regression.condition(self._model(), data, n_threads=self.n_threads)[1]
+        look = (self._model(), data)
+        value = self.log_evidence_ if own else regression.condition(*look, n_threads=self.n_threads)[1]
         return value / max(int(np.isfinite(other.values).sum()), 1)
 
     @one_blas_thread
