@@ -8,7 +8,8 @@ import pytest
 from scipy.special import gammaln, xlogy
 from scipy.stats import multivariate_normal, nbinom, poisson
 
-from hidamari.inference.online import Cusum, Focus, Innovations, RunLength, published_peaks
+from hidamari.inference.innovations import Innovations
+from hidamari.inference.online import Cusum, Focus, RunLength, published_peaks
 from hidamari.inference.online_threshold import calibrate
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import HidaMatern, Matern
@@ -248,16 +249,17 @@ def test_pruned_run_lengths_stay_within_their_bound(rng):
             assert np.mean(far) <= state["lost"][0] and far[-1] <= state["lost"][0]
 
 
-def test_run_lengths_go_on_from_the_segment_of_an_alarm(rng):
+def test_run_lengths_begin_anew_after_an_alarm(rng):
     z = rng.normal(size=(300, 1)) + 4.0 * (np.arange(300) >= 200)[:, None]
     detector = RunLength(0.01)
     state = detector.start(1, np.zeros(1), 0)
-    _, change = detector.run(state, z, 4.0, True)
+    score, change = detector.run(state, z, 4.0, True)
     alarm = np.flatnonzero(change >= 0)
-    assert len(alarm) == 1 and change[alarm[0]] == 200
-    lengths, mass = detector.posterior(state)
-    assert lengths.max() == 100 and mass[lengths == 100] > 0.1
-    assert mass.sum() == pytest.approx(1.0, abs=1e-12)
+    assert len(alarm) == 1 and change[alarm[0]] == 200 and alarm[0] < 205
+    fresh = detector.start(1, np.zeros(1), 0)
+    np.testing.assert_array_equal(score[alarm[0] + 1 :], detector.run(fresh, z[alarm[0] + 1 :], 4.0, True)[0])
+    for one, two in zip(detector.posterior(state), detector.posterior(fresh)):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_one_row_has_the_predictive_probability_of_its_prior():
@@ -291,7 +293,7 @@ def test_innovations_are_those_of_the_filter_and_of_the_dense_process(kernel, rn
         assert log == pytest.approx(multivariate_normal(cov=dense[np.ix_(seen, seen)]).logpdf(y[seen, j]))
 
 
-# ------------------------------------------------------------------------------------------------- all of them
+# ------------------------------------------------------------------------------------------------ all of them
 
 DETECTORS = [
     (Focus(), False),

@@ -151,12 +151,12 @@ def test_an_alarm_begins_anew(regression, rng):
 @pytest.mark.parametrize("regression", [False, True])
 def test_causal_alarms_are_rare_and_soon(regression):
     # The long version, with average run lengths measured, is benchmarks/online.py.
-    network = Network(regression=regression)
+    network = Network(hidden=40, regression=regression)
     threshold = calibrate(network, 1, 10_000.0, (0.0,), 0, 2).value
     rng = np.random.default_rng(8)
     quiet, _ = network.run(network.start(1, np.zeros(1), 1), rng.normal(size=(30_000, 1)), threshold, True)
     # 30,000 rows at an average run length of 5,000 would hold more than 14 alarms once in 1,500 times.
-    assert 1 <= (quiet > 0.5 * threshold).sum() and (quiet > threshold).sum() <= 14
+    assert (quiet > 0.5 * threshold).any() and (quiet > threshold).sum() <= 14
     for run in range(10):
         z = rng.normal(size=(1200, 1)) + 2.0 * (np.arange(1200) >= 1000)[:, None]
         _, change = network.run(network.start(1, np.zeros(1), run), z, threshold, True)

@@ -260,7 +260,7 @@ def run_length(
     z, counts, hazard, prior, clock, used, start, weight, n, first, second, lost, threshold, restart, score,
     change,
 ):  # fmt: skip
-    """Posterior of the start of the current segment; slot 0 is the run that no change has ended.
+    """Posterior of the start of the current segment; slot 0 is the run that began with the stream.
 
     Runs sit in slots: ``start`` (R,), log posterior ``weight`` (R,), and for each unit the observed rows n,
     and (mean, b) of the normal-inverse-gamma or (shape, rate) of the gamma posterior, all (R, d).
@@ -314,27 +314,4 @@ def run_length(
         if score[t] > threshold:
             change[t] = start[likely]
             if restart:
-                used[0] = _condition(likely, used[0], start, weight, n, first, second)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _condition(likely, used, start, weight, n, first, second):
-    """Take the likeliest start for granted: drop all earlier runs, and let it be the run of slot 0."""
-    since = start[likely]
-    start[0], weight[0], n[0], first[0], second[0] = (
-        since,
-        weight[likely],
-        n[likely],
-        first[likely],
-        second[likely],
-    )
-    kept, total = 1, math.exp(weight[0])
-    for i in range(1, used):
-        if start[i] > since:
-            start[kept], weight[kept] = start[i], weight[i]
-            n[kept], first[kept], second[kept] = n[i], first[i], second[i]
-            total += math.exp(weight[i])
-            kept += 1
-    for i in range(kept):
-        weight[i] -= math.log(total)
-    return kept
+                used[0] = 0

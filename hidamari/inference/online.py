@@ -12,13 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hidamari.statespace.kernels import Kernel, bank
-
 __all__ = [
     "Cusum",
     "Detector",
     "Focus",
-    "Innovations",
     "Network",
     "RunLength",
     "published_peaks",
@@ -191,7 +188,7 @@ class RunLength:
 
     p(r_t, z_1..t) = sum over r_{t-1} of p(r_t | r_{t-1}) p(z_t | the run's rows) p(r_{t-1}, z_1..t-1), where
     a new segment starts at any row with probability ``hazard``. Units are independent. Score: the log
-    posterior odds that a change has happened since the stream, or the last alarm's segment, began.
+    posterior odds that a change has happened since the stream began or restarted.
 
     Parameters
     ----------
@@ -309,7 +306,7 @@ class Network:
     periods: int = 1
     hidden: int = 100
     epochs: int = 1
-    rate: float = 0.01
+    rate: float = 0.003
     adam: bool = True
     regression: bool = False
     running: bool = True
@@ -378,73 +375,29 @@ def published_peaks(raw: np.ndarray, width: int, lag: int) -> tuple[np.ndarray, 
     tuple of ndarray
         Scores (T,) and change points (K,).
 
+    Raises
+    ------
+    ValueError
+        If there are fewer rows than the two windows and their lag take.
+
     Examples
     --------
     >>> import numpy as np
     >>> raw = np.exp(-0.5 * ((np.arange(100) - 60) / 5) ** 2)
-    >>> published_peaks(raw, 2, 10)[1]
-    array([54])
+    >>> int(published_peaks(raw, 2, 10)[1][-1])
+    53
     """
     from scipy.signal import argrelmax, savgol_filter
 
     shift, T = lag + width, len(raw)
+    length = max(min(21, shift // 2), 5)
+    if max(length, 2 * width + lag) > T:
+        raise ValueError(f"raw must have at least {max(length, 2 * width + lag)} rows, found {T}")
     moved = np.zeros(T)
     moved[: max(T - shift, 0)] = np.nan_to_num(raw[shift:])
     total = np.concatenate([[0.0], np.cumsum(moved)])
     end = np.arange(1, T + 1)
     begin = np.maximum(end - 1 - shift, 0)
     score = (total[end] - total[begin]) / (end - begin)
-    score = np.asarray(savgol_filter(score, max(min(21, shift // 2), 5), 3))
+    score = np.asarray(savgol_filter(score, length, 3))
     return score, argrelmax(score, order=shift)[0]
-
-
-@dataclass(frozen=True)
-class Innovations:
-    r"""Standardised one-step prediction errors under a kernel: white, of unit variance, if nothing changes.
-
-    z_t = (y_t - E[y_t | y before]) / sd[y_t | y before], y = f + e, f ~ GP(0, kernel), e ~ N(0, noise).
-
-    Parameters
-    ----------
-    kernel : Kernel
-        The same for every unit.
-    noise : float
-        Variance of e, above 0.
-    bin_s : float
-        Time from row to row.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from hidamari.statespace.kernels import Matern
-    >>> predictor = Innovations(Matern(0, 1.0, 3.0), noise=1.0, bin_s=0.1)
-    >>> predictor.run(predictor.start(1), np.array([[2.0], [2.0]])).round(3).tolist()
-    [[1.0], [0.438]]
-    """
-
-    kernel: Kernel
-    noise: float
-    bin_s: float
-
-    def start(self, d: int) -> State:
-        """State before the first row."""
-        ss = bank([self.kernel], np.array([self.bin_s]), np.array([-1, 0]))
-        mean, cov = np.tile(ss.m[0], (d, 1)), np.tile(ss.P[0], (d, 1, 1))
-        return {
-            "A": np.ascontiguousarray(ss.A[0, 0]),
-            "Q": np.ascontiguousarray(ss.Q[0, 0]),
-            "H": np.ascontiguousarray(ss.H[0, 0]),
-            "noise": np.array([self.noise]),
-            "mean": mean,
-            "cov": cov,
-            "started": np.zeros(1, np.int64),
-        }
-
-    def run(self, state: State, y: np.ndarray) -> np.ndarray:
-        """Innovations of rows y (T, d); moves the state."""
-        from hidamari.inference import _online
-
-        loops: Any = _online
-        z = np.empty_like(y)
-        loops.innovate(y, *state.values(), z)
-        return z

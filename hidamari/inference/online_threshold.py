@@ -17,7 +17,8 @@ class Threshold(NamedTuple):
     error: float  # standard error of the log of its average run length
 
 
-_RUNS = 100  # at least, so that their maxima show the tail
+_RUNS = (30, 1600)  # simulated, least and most: the fit of the law needs some, and its error wants no more
+_SHORTEST = 200  # rows of a simulated stream
 
 
 @lru_cache(maxsize=64)
@@ -29,7 +30,9 @@ def calibrate(
     P(no alarm in n rows) = exp(-n / average run length): alarms of a renewing stream are a Poisson process.
     Streams of n rows (Gaussian of unit variance, or Poisson at the levels) are simulated, warm-up included,
     and Gumbel's law, P(max < h) = exp(-exp(-(h - mu) / beta)), is fitted to their maxima: the threshold is
-    mu + beta log(average run length / n).
+    mu + beta log(average run length / n). Streams whose warm-up misjudged the scale alarm far more often than
+    others. A short n weighs each by its rate of alarms, so that over many streams one alarm comes in
+    `average_run_length` rows; a long one would only keep the promise for the typical stream.
 
     Parameters
     ----------
@@ -58,8 +61,9 @@ def calibrate(
         d, average_run_length, level = 1, average_run_length * d, (0.0,)
     rng = np.random.default_rng(seed)
     budget = detector.budget(d)
-    horizon = int(np.clip(budget // _RUNS, 200, np.ceil(average_run_length)))
-    largest = np.empty(min(max(budget // horizon, _RUNS), 4 * _RUNS))
+    wanted = average_run_length / 8 if warm_up else average_run_length
+    horizon = int(np.clip(wanted, min(_SHORTEST, average_run_length), max(budget // _RUNS[0], _SHORTEST)))
+    largest = np.empty(np.clip(budget // horizon, *_RUNS))
     rates = np.asarray(level)
     blind = 2 * detector.width + detector.lag if isinstance(detector, Network) else 0
     for run in range(len(largest)):
@@ -67,9 +71,10 @@ def calibrate(
         z = rng.poisson(rates, shape).astype(float) if detector.counts else rng.standard_normal(shape)
         found = rates
         if warm_up:
-            mean, z = z[:warm_up].mean(0), z
-            found = np.maximum(mean, 1.0 / warm_up) if detector.counts else rates
-            if not detector.counts:
+            mean = z[:warm_up].mean(0)
+            if detector.counts:
+                found = np.maximum(mean, 1.0 / warm_up)
+            else:
                 z = (z - mean) / z[:warm_up].std(0, ddof=1)
         state = detector.start(d, found, int(rng.integers(2**31)))
         score, _ = detector.run(state, np.ascontiguousarray(z[warm_up:]), np.inf, False)

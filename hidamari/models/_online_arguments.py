@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hidamari.inference.online import Cusum, Focus, Innovations, Network, RunLength
+from hidamari.inference.innovations import Innovations
+from hidamari.inference.online import Cusum, Focus, Network, RunLength
 from hidamari.models._door import check_number, check_whole
 from hidamari.statespace.kernels import Kernel
 
@@ -23,7 +24,7 @@ _PRIORS = {
     "gaussian": {"mean": 0.0, "pseudo_count": 0.1, "shape": 1.0, "rate": 1.0},
     "poisson": {"shape": 1.0, "mean": 1.0},
 }
-_NETWORK = {"hidden": 100, "epochs": 1, "learning_rate": 0.01, "optimiser": "adam"}
+_NETWORK = {"hidden": 100, "epochs": 1, "learning_rate": 0.003, "optimiser": "adam"}
 _WHOLE = {"warm_up": 2, "max_run_lengths": 2, "lag": 1, "window": 1, "periods": 1}
 _POSITIVE = ("average_run_length", "shift", "hazard", "noise", "bin_s")
 
@@ -155,4 +156,4 @@ def check_rows(values: np.ndarray, counts: bool, d: int | None, name: str) -> No
         wrong = (values < 0) | (values != np.floor(values))
         wrong &= ~np.isnan(values)
         if wrong.any():
-            raise ValueError(f"{name} must hold counts for likelihood='poisson', found {values[wrong][0]!r}")
+            raise ValueError(f"{name} must hold counts for likelihood='poisson', found {values[wrong][0]:g}")

@@ -20,6 +20,8 @@ from hidamari.statespace.kernels import Kernel
 
 __all__ = ["Alarm", "OnlineChangePoints"]
 
+_HINDSIGHT = "mode='published' looks back over a whole recording: use fit, not {}"
+
 
 class Alarm(NamedTuple):
     """What one row told.
@@ -66,8 +68,8 @@ class OnlineChangePoints(Estimator):
     threshold : float, optional
         Used instead.
     restart : bool
-        Begin anew after an alarm. Otherwise scores go on, and a change point is noted each time that they
-        come to exceed the threshold.
+        Begin anew with the row after an alarm, scale and threshold kept. Otherwise scores go on, and a change
+        point is noted each time that they come to exceed the threshold.
     mean, scale : float or array of shape (unit,), optional
         Level before any change (rate a bin of counts) and standard deviation, where known. By default the
         scale, and the level where the method needs one, are learnt from the first ``warm_up`` rows; focus
@@ -143,7 +145,7 @@ class OnlineChangePoints(Estimator):
     >>> y = rng.normal(size=(1000, 2)) + 2.0 * (np.arange(1000) >= 700)[:, None]
     >>> model = hd.OnlineChangePoints(threshold=15.0).fit(y)
     >>> model.change_points_, model.alarm_rows_
-    (array([700]), array([710]))
+    (array([701]), array([704]))
     >>> model.update([0.1, -0.3]).alarm
     False
     """
@@ -215,7 +217,8 @@ class OnlineChangePoints(Estimator):
         ValueError
             If an argument or an entry of y is not allowed; the message names it.
         """
-        return self.reset().partial_fit(y)
+        self.reset()
+        return self._fit(y, "fit")
 
     def reset(self) -> "OnlineChangePoints":
         """Forget all rows, the threshold and what was learnt in the warm-up; returns itself."""
@@ -225,16 +228,7 @@ class OnlineChangePoints(Estimator):
 
     def partial_fit(self, y: Any) -> "OnlineChangePoints":
         """Take the next rows of the stream, (time, unit), in one compiled pass; returns itself."""
-        trials = as_trials(y)
-        if trials.form != "array":
-            raise ValueError(f"y must be one recording (time, unit), found {len(trials.lengths)} trials")
-        self._check_rows(trials.values, "y")
-        if not hasattr(self, "n_features_in_"):
-            self._begin(trials.values.shape[1])
-        elif self.mode == "published":
-            raise ValueError("mode='published' looks back over a whole recording: use fit, not partial_fit")
-        self.scores_, self.alarms_ = self._take(trials.values)
-        return self
+        return self._fit(y, "partial_fit")
 
     def update(self, y_t: Any) -> Alarm:
         """Take the next row of the stream.
@@ -254,8 +248,6 @@ class OnlineChangePoints(Estimator):
         ValueError
             As :meth:`fit`, and if the mode is not causal.
         """
-        if self.mode == "published":
-            raise ValueError("mode='published' looks back over a whole recording: use fit, not update")
         try:
             row = np.array(y_t, dtype=float, ndmin=1)
         except (TypeError, ValueError):
@@ -265,7 +257,9 @@ class OnlineChangePoints(Estimator):
         row = row[None]
         self._check_rows(row, "y_t")
         if not hasattr(self, "n_features_in_"):
-            self._begin(row.shape[1])
+            self._begin(row.shape[1], "update")
+        elif self.mode == "published":
+            raise ValueError(_HINDSIGHT.format("update"))
         score, alarm = self._take(row)
         found = bool(alarm[0])
         change = int(self.last_change_) if found else None
@@ -289,9 +283,24 @@ class OnlineChangePoints(Estimator):
 
     # --------------------------------------------------------------------------------------- the stream
 
-    def _begin(self, d: int) -> None:
+    def _fit(self, y: Any, caller: str) -> "OnlineChangePoints":
+        """Take rows (time, unit)."""
+        trials = as_trials(y)
+        if trials.form != "array":
+            raise ValueError(f"y must be one recording (time, unit), found {len(trials.lengths)} trials")
+        self._check_rows(trials.values, "y")
+        if not hasattr(self, "n_features_in_"):
+            self._begin(trials.values.shape[1], caller)
+        elif self.mode == "published":
+            raise ValueError(_HINDSIGHT.format(caller))
+        self.scores_, self.alarms_ = self._take(trials.values)
+        return self
+
+    def _begin(self, d: int, caller: str) -> None:
         """Check the arguments and set up a stream of d units."""
         check_arguments(self, d)
+        if self.mode == "published" and caller != "fit":
+            raise ValueError(_HINDSIGHT.format(caller))
         rng = np.random.default_rng(self.random_state)
         seed = int(rng.integers(2**31))
         self.n_features_in_, self.n_rows_, self.seed_ = d, 0, seed
