@@ -117,7 +117,11 @@ def evidence(
     >>> round(evidence(GPModel(Matern(), Gaussian(1.0), np.zeros(1)), series), 6)  # y ~ N(0, 1 + 1)
     -1.515512
     """
-    return evidence_and_gradient(model, (), series, sites, exposure, tol, n_threads).value
+    if not isinstance(model.likelihood, Gaussian):
+        return evidence_and_gradient(model, (), series, sites, exposure, tol, n_threads).value
+    _check_series(model, series)
+    ss = bank([model.kernel], series.gaps, series.step)
+    return kalman.evidence(ss, _readings(model, series)[0], n_threads=n_threads)
 
 
 def evidence_and_gradient(
@@ -176,17 +180,13 @@ def evidence_and_gradient(
 def _exact(model: GPModel, names: list[str], series: Series, *rest) -> Evaluated:
     """Gaussian noise: everything is exact, and one pass is all."""
     n_threads = rest[-1]
-    y, output, error = series.y, series.output, series.error
-    likelihood: Any = model.likelihood
-    noise = np.broadcast_to(np.asarray(likelihood.variance, float), len(model.bias))[output]
-    R = noise if error is None else noise + error
-    residual = y - model.bias[output]
-    readings = Readings(residual[:, None], np.ascontiguousarray(R)[:, None])
+    readings, noise = _readings(model, series)
+    residual, R, output = readings.y[:, 0], readings.R[:, 0], series.output
     mean, var, value, slopes = _condition(model.kernel, names, series, readings, n_threads)
     wanted = [name for name in names if not name.startswith("kernel.")]
     if wanted:
-        seen = ~np.isnan(y) & np.isfinite(R)
-        if np.any(R[seen] == 0.0):
+        seen = ~np.isnan(residual) & np.isfinite(R)
+        if np.any(seen & (R == 0.0)):
             raise ValueError("exact readings (variance 0) have a value but no slope by noise or bias")
         miss = np.where(seen, residual - mean, 0.0)
         by_bias = np.where(seen, miss / R, 0.0)
@@ -196,6 +196,14 @@ def _exact(model: GPModel, names: list[str], series: Series, *rest) -> Evaluated
         bias, own = (np.bincount(output, a, n) for a in (by_bias, by_noise))
         slopes |= _by_output(model.likelihood, "variance", own) | _biases(bias)
     return Evaluated(value, np.array([slopes[name] for name in names]), mean, var, None, True)
+
+
+def _readings(model: GPModel, series: Series) -> tuple[Readings, np.ndarray]:
+    """Readings of f, (T, 1), and the part of their variance that the likelihood knows, (T,)."""
+    likelihood: Any = model.likelihood
+    noise = np.broadcast_to(np.asarray(likelihood.variance, float), len(model.bias))[series.output]
+    R = noise if series.error is None else noise + series.error
+    return Readings((series.y - model.bias[series.output])[:, None], R[:, None]), noise
 
 
 def _variational(model: GPModel, names, series: Series, sites, exposure, tol, n_threads) -> Evaluated:
