@@ -33,8 +33,14 @@ _MAX_HEADER = 1 << 20  # bytes; a header with a hundred kernels needs 20,000
 # The closed registry: a file names a class, and only these names are ever looked up, as hidamari.NAME.
 _ESTIMATORS = frozenset({"CVHM", "MarkovGP", "OnlineChangePoints"})
 _PARTS = frozenset(
-    {"Constant", "Cosine", "HidaMatern", "Matern", "Product", "Sum"}
+    {"Constant", "Cosine", "HidaMatern", "Matern", "Periodic", "Product", "QuasiPeriodic"}
+    | {"SquaredExponential", "Sum", "Wiener"}
     | {"Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"}
+)
+
+_PRIORS = frozenset(
+    {"Beta", "Cauchy", "Exponential", "Gamma", "Gumbel", "HalfCauchy", "HalfNormal", "InverseGamma"}
+    | {"Laplace", "LogNormal", "LogUniform", "Normal", "StudentT", "Uniform"}
 )
 
 # What zipfile, json, numpy and a class's own checks raise on a file that is not what it says.
@@ -207,11 +213,16 @@ def _encode(value, where, arrays):
         names = [field.name for field in fields(value) if field.init]
         parts = {name: _encode(getattr(value, name), f"{where}.{name}", arrays) for name in names}
         return {"part": kind, "fields": parts}
+    if kind in _PRIORS and type(value).__module__.startswith("numpyro.distributions."):
+        numbers = {name: np.asarray(getattr(value, name)) for name in value.arg_constraints}
+        if all(number.ndim == 0 for number in numbers.values()):
+            return {"prior": kind, "fields": {name: float(number) for name, number in numbers.items()}}
     # Only the default generator: the state of others holds indices that a spoilt file could send astray.
     if isinstance(value, np.random.Generator) and type(value.bit_generator) is np.random.PCG64:
         return {"generator": "PCG64", "state": _encode(value.bit_generator.state, where, arrays)}
     allowed = (
-        "numbers, strings, None, arrays, lists, tuples, dictionaries, kernels, likelihoods and default_rng"
+        "numbers, strings, None, arrays, lists, tuples, dictionaries, kernels, likelihoods, common priors of "
+        "numpyro with numbers, and default_rng"
     )
     raise ValueError(f"found {kind}, allowed are {allowed}")
 
@@ -239,6 +250,9 @@ def _decode(value, read) -> Any:
             part = getattr(import_module("hidamari"), _registered(name, _PARTS, "kernel or likelihood"))
             known = _keep_known(parts, [f.name for f in fields(part) if f.init], f"{name}'s fields")
             return part(**{field: _decode(item, read) for field, item in known.items()})
+        case {"prior": str(name), "fields": dict(parts)}:
+            prior = getattr(import_module("numpyro.distributions"), _registered(name, _PRIORS, "prior"))
+            return prior(**{field: float(item) for field, item in parts.items()})
     raise ValueError(f"a value with keys {sorted(value)[:5]} is of no known kind")
 
 

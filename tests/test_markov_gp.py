@@ -159,8 +159,6 @@ def test_one_warning_when_it_does_not_settle(series):
 
 
 def test_no_time_before_a_kernel_that_begins():
-    if not hasattr(hd, "Wiener"):
-        pytest.skip("no such kernel")
     model = held(hd.Wiener(1.0)).fit([3.0, 1.0, 2.0], [1.0, 2.0, 3.0])
     assert np.isfinite(model.predict([1.0, 9.0])["mean"]).all()
     with pytest.raises(
@@ -214,6 +212,36 @@ def test_files_hold_dates_and_names(tmp_path):
     with xr.open_dataset(tmp_path / "answer.nc", engine="h5netcdf") as back:
         np.testing.assert_array_equal(back.time, index.to_numpy())
         assert back.output.values.tolist() == ["a", "b"]
+
+
+PRIORS = [
+    dist.Beta(2.0, 3.0),
+    dist.Cauchy(0.5, 2.0),
+    dist.Exponential(2.0),
+    dist.Gamma(2.0, 3.0),
+    dist.Gumbel(0.5, 2.0),
+    dist.HalfCauchy(2.0),
+    dist.HalfNormal(2.0),
+    dist.InverseGamma(2.0, 3.0),
+    dist.Laplace(0.5, 2.0),
+    dist.LogNormal(0.5, 2.0),
+    dist.LogUniform(0.1, 2.0),
+    dist.Normal(0.5, 2.0),
+    dist.StudentT(3.0, 0.5, 2.0),
+    dist.Uniform(0.1, 2.0),
+]
+
+
+@pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: type(prior).__name__)
+def test_files_hold_priors(prior, tmp_path):
+    new(priors={"lengthscale": prior}).save(tmp_path / "model.npz")
+    back = hd.load(tmp_path / "model.npz").priors["lengthscale"]
+    assert type(back) is type(prior) and back.log_prob(0.7) == prior.log_prob(0.7)
+
+
+def test_files_hold_no_other_distribution(tmp_path):
+    with pytest.raises(ValueError, match=r"'priors' cannot be saved: found Normal.* common priors"):
+        new(priors={"mean": dist.Normal(np.zeros(2), 1.0)}).save(tmp_path / "model.npz")
 
 
 # -------------------------------------------------------------------- what the answers must not notice

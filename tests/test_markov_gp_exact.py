@@ -14,6 +14,8 @@ KERNELS = {
     "matern3": hd.Matern(3, 1.5, 0.7),
     "hida": hd.HidaMatern(1, 0.8, 0.7, 1.3),
     "sum": hd.Matern(1, 0.5, 0.5) + hd.HidaMatern(1, 2.0, 1.0, 1.0) + hd.Constant(0.3),
+    "periodic": hd.QuasiPeriodic(),
+    "smooth": hd.SquaredExponential(),
     "product": hd.Matern(2, 3.0) * (hd.Cosine(0.5, 0.7) + hd.Matern(1, 1.0)),
 }
 
@@ -65,6 +67,20 @@ def test_regression_is_that_of_a_dense_process(kernel, rng):
     np.testing.assert_allclose(wide.upper - wide.latent_mean, half, rtol=1e-8)
     np.testing.assert_allclose(wide.latent_mean - wide.lower, half, rtol=1e-8)
     np.testing.assert_allclose(wide.observation_var, np.diag(cov) + 0.2, rtol=1e-8)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_kernels_that_begin_at_the_first_time(order, rng):
+    t, y = data(rng)
+    kernel = hd.Wiener(order, 0.7, start=3.0) + hd.Matern(0, 1.0)
+    at = np.append(t.min() + np.array([0.0, 0.7, 3.0, 9.0]), t[:3])
+    found = fixed(kernel).fit(t, y).predict(at)
+    seen, first = ~np.isnan(y), t.min()
+    both = np.append(t[seen], at) - first
+    K, n = kernel.covariance(both, both), seen.sum()
+    weights = np.linalg.solve(K[:n, :n] + 0.2 * np.eye(n), K[:n, n:])
+    np.testing.assert_allclose(found.latent_mean, weights.T @ (y[seen] - 0.4) + 0.4, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(found.latent_var, np.diag(K[n:, n:] - K[n:, :n] @ weights), rtol=1e-8)
 
 
 def test_outputs_and_trials_are_independent_processes_of_one_kernel(rng):
