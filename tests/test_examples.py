@@ -36,6 +36,9 @@ assert np.corrcoef(predicted, truth)[0, 1] > 0.2, np.corrcoef(predicted, truth)[
 assert per_trial.n_bins.values.tolist() == [100, 150, 100]
 assert np.array_equal(again.smooth().rate, model.smooth().rate)
 assert counts_ab.shape == (50, 2) and int(counts_ab.sum()) == 6
+assert (ahead.lower < ahead["mean"]).all() and (ahead["mean"] < ahead.upper).all()
+later = co2.sel(time=slice(1995, None)).dropna("time")
+assert np.abs(np.interp(later.time, ahead.time, ahead["mean"]) - later).max() < 2.0
 """
     (folder / "readme.py").write_text("\n".join([*BLOCKS, checks]), encoding="utf-8")
     run(folder / "readme.py", folder)
@@ -43,7 +46,14 @@ assert counts_ab.shape == (50, 2) and int(counts_ab.sum()) == 6
 
 
 def test_readme_runs_from_top_to_bottom(readme):
-    assert {file.name for file in readme.iterdir()} >= {"latents.png", "rates.png", "rat.npz", "rat.nc"}
+    assert {file.name for file in readme.iterdir()} >= {
+        "latents.png",
+        "rates.png",
+        "rat.npz",
+        "rat.nc",
+        "co2.png",
+        "parts.png",
+    }
 
 
 def test_results_of_the_readme_come_back_from_disk(readme):
