@@ -51,8 +51,8 @@ def evidence(ss: StateSpace, sites: Sites | Readings, form: str, method: str) ->
     compiled = compiled and method in ("auto", "compiled")
     with precision(*ss, *sites):
         if compiled and not is_traced(*ss, *sites) and on_cpu(*ss, *sites):
-            *checked, constant = check(StateSpace(*map(np.asarray, ss)), _on_host(sites), form)
-            return jnp.asarray(np.sum(_forms.solve(*checked, form, None, False)[2] + constant))
+            ss, sites, constant = check(StateSpace(*map(np.asarray, ss)), _on_host(sites), form)
+            return jnp.asarray(np.sum(_forms.solve(ss, sites, form, None, False)[2] + constant))
         ss, sites, how = prepare(ss, sites, form, method)
         if how == "covariance":
             how = "compiled" if compiled else "scan" if method == "auto" else method

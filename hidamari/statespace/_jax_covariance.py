@@ -244,13 +244,13 @@ def slope_by_read_out(rows: Rows, f: jax.Array, x: jax.Array, both: jax.Array) -
     return jnp.moveaxis(jnp.diagonal(whole, axis1=1, axis2=3), -1, 1)
 
 
-def value_and_slope(rows: Rows, predicted, smoother, with_H: bool):
+def value_and_slope(rows: Rows, m: jax.Array, P: jax.Array, smoother, with_H: bool):
     """Log normalisers, Moments, the change by a shift of f and its precision, and derivatives by the model.
 
     With q = v - J H P_f u and D = W + J E J, d log Z / d f = q and the curvature is q q' - D: for readings,
     d log Z / dy = -q and d log Z / dR = (q^2 - D) / 2, with no difference of large numbers.
     """
-    new = update(rows.H, *predicted, rows.j, rows.J)
+    new = update(rows.H, m, P, rows.j, rows.J)
     u, U = smoother(rows, new)
     r, N = absorb(rows.H, rows.J, new, u, U)
     dA, dQ, dm, dP = slope(rows, r, N, new.mean, new.cov)

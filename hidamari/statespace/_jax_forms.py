@@ -25,7 +25,7 @@ def value_and_slope(ss: StateSpace, sites: Sites | Readings, method: str, with_H
     plain, constant = as_sites(sites)
     rows = group(ss, plain)
     log_norm, moments, (q, D), slope = _jax_covariance.value_and_slope(
-        rows, engine.forward(rows), engine.backward, with_H
+        rows, *engine.forward(rows), engine.backward, with_H
     )
     by_model = [part.reshape(a.shape) for part, a in zip(slope, (ss.A, ss.Q, ss.H, ss.m, ss.P))]
     if isinstance(sites, Readings):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from hidamari.statespace._check import SQUARE_ROOT_ABOVE, check, check_shapes, precision_ratio
 from hidamari.statespace.types import Readings, Sites, StateSpace
@@ -19,7 +20,7 @@ _SHORTEST = 16
 
 def is_traced(*arrays: Any) -> bool:
     """Whether one of the arrays is a tracer."""
-    return any(isinstance(a, jax.core.Tracer) for a in arrays)
+    return any(isinstance(a, Tracer) for a in arrays)
 
 
 def on_cpu(*arrays: Any) -> bool:
@@ -41,7 +42,11 @@ def precision(*arrays: Any) -> AbstractContextManager:
     """Let float64 be float64 in here, if it comes; the setting of the user is not touched."""
     if not any(np.dtype(getattr(a, "dtype", np.float64)) == np.float64 for a in arrays):
         return nullcontext()
-    return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64(True)
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    from jax.experimental import enable_x64  # pyright: ignore  # where it was at first
+
+    return enable_x64(True)
 
 
 def prepare(

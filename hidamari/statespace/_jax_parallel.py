@@ -112,7 +112,8 @@ def backward(rows: Rows, new: Update) -> tuple[jax.Array, jax.Array]:
         jnp.where(start[..., None], 0.0, symmetric(blockwise(At, transpose(blockwise(At, W))))),
     )
     _, u, U = _scan(_join_back, elements, reverse=True)
-    return tuple(jnp.concatenate([a[1:], jnp.zeros_like(a[:1])]) for a in (u, U))
+    u, U = (jnp.concatenate([a[1:], jnp.zeros_like(a[:1])]) for a in (u, U))
+    return u, U
 
 
 def _join_back(later, earlier):

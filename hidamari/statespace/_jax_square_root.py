@@ -196,7 +196,7 @@ def _still(rows, G: jax.Array) -> jax.Array:
     """Rows that are at the same time as the one before, (T,)."""
     A = steps_of(rows)[0]
     d = A.shape[-1]
-    same = jnp.all(A == jnp.eye(d, dtype=A.dtype), (-1, -2, -3, -4)) & jnp.all(G == 0, (-1, -2, -3))
+    same = jnp.all(jnp.eye(d, dtype=A.dtype) == A, (-1, -2, -3, -4)) & jnp.all(G == 0, (-1, -2, -3))
     return same & (rows.step >= 0)
 
 

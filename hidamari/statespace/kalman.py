@@ -20,7 +20,7 @@ any device. Then
 - ``method="scan"`` is a recursion over the rows, ``"parallel"`` an associative scan of O(log T) depth for
   GPUs (float64, covariance form; refused beyond the range where it keeps the accuracy of the recursion).
 - :func:`evidence` in float64 on a CPU is computed by the numba loops, with its slope, through a host callback
-  (``method="compiled"``, chosen by itself): some 50 times as fast as the slope of a scan. It may stand inside
+  (``method="compiled"``, chosen by itself): some 8 times as fast as the slope of a scan. It may stand inside
   of jit, vmap, grad and loops. Numbers that are not finite give NaN there.
 - derivatives of filtered or smoothed moments in the square-root form are computed by the covariance form, and
   do not exist at exact readings.

@@ -13,11 +13,11 @@ j, J        (T, K), (T, K[, K])   a site: exp(j' f - f' J f / 2); zeros say that
 ==========  ====================  =====================================================================
 """
 
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 __all__ = ["Filtered", "Readings", "Sites", "Smoothed", "StateSpace"]
+
+Array = Any  # of numpy or of jax; both in one model follow the rule in kalman
 
 
 class StateSpace(NamedTuple):
@@ -29,34 +29,34 @@ class StateSpace(NamedTuple):
     because nothing is ever inverted.
     """
 
-    A: np.ndarray  # (S, C, d, d)
-    Q: np.ndarray  # (S, C, d, d)
-    step: np.ndarray  # (T,) int64
-    H: np.ndarray  # (C, k, d)
-    m: np.ndarray  # (C, d)
-    P: np.ndarray  # (C, d, d)
+    A: Array  # (S, C, d, d)
+    Q: Array  # (S, C, d, d)
+    step: Array  # (T,) int64
+    H: Array  # (C, k, d)
+    m: Array  # (C, d)
+    P: Array  # (C, d, d)
 
 
 class Sites(NamedTuple):
     """Gaussian factors exp(j_t' f_t - f_t' J_t f_t / 2), one at each row."""
 
-    j: np.ndarray  # (T, K)
-    J: np.ndarray  # (T, K, K), or (T, K) when diagonal
+    j: Array  # (T, K)
+    J: Array  # (T, K, K), or (T, K) when diagonal
 
 
 class Filtered(NamedTuple):
     """Moments of f given the rows so far, and the increments of the log normaliser."""
 
-    mean: np.ndarray  # (T, K)
-    cov: np.ndarray  # (T, K, K), or (T, K) when the sites are diagonal
-    log_norm: np.ndarray  # (T,) log of the integral of prior times sites, increment of row t
+    mean: Array  # (T, K)
+    cov: Array  # (T, K, K), or (T, K) when the sites are diagonal
+    log_norm: Array  # (T,) log of the integral of prior times sites, increment of row t
 
 
 class Smoothed(NamedTuple):
     """Moments of f given all rows of its trial."""
 
-    mean: np.ndarray  # (T, K)
-    cov: np.ndarray  # (T, K, K), or (T, K) when the sites are diagonal
+    mean: Array  # (T, K)
+    cov: Array  # (T, K, K), or (T, K) when the sites are diagonal
 
 
 class Readings(NamedTuple):
@@ -65,5 +65,5 @@ class Readings(NamedTuple):
     R = 0 is an exact reading, which no site can express.
     """
 
-    y: np.ndarray  # (T, K)
-    R: np.ndarray  # (T, K)
+    y: Array  # (T, K)
+    R: Array  # (T, K)
