@@ -183,7 +183,7 @@ class MarkovGP(Estimator):
         -------
         xarray.Dataset
             Over (…, time, output), without output if y had none: ``latent_mean`` and ``latent_var`` of eta;
-            ``mean``, the expected observation (a rate for counts, a probability for yes or no), with its
+            ``["mean"]``, the expected observation (a rate for counts, a probability for yes or no), with its
             central interval ``lower``, ``upper``; ``derivative_mean``, ``derivative_var`` (…, derivative).
         """
         return self._read(None, derivatives, interval, False, "fit", 1)
