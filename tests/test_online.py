@@ -157,11 +157,11 @@ def test_a_calibrated_threshold_agrees_with_siegmund():
 
 
 def test_calibration_repeats_and_grows_with_units():
-    one = calibrate(Focus(), 1, 1000.0, (0.0,), 50, 3)
+    one = calibrate(Cusum(2.0), 1, 1000.0, (0.0,), 50, 3)
     calibrate.cache_clear()
-    assert calibrate(Focus(), 1, 1000.0, (0.0,), 50, 3) == one
-    assert calibrate(Focus(), 10, 1000.0, (0.0,) * 10, 50, 3).value > one.value
-    assert calibrate(Focus(), 1, 10_000.0, (0.0,), 50, 3).value > one.value
+    assert calibrate(Cusum(2.0), 1, 1000.0, (0.0,), 50, 3) == one
+    assert calibrate(Cusum(2.0), 10, 1000.0, (0.0,) * 10, 50, 3).value > one.value
+    assert calibrate(Cusum(2.0), 1, 10_000.0, (0.0,), 50, 3).value > one.value
 
 
 # ------------------------------------------------------------------------------------------------ run lengths

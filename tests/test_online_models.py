@@ -18,7 +18,7 @@ CASES = {
     "cusum, counts": {"method": "cusum", "likelihood": "poisson", "shift": 1.5},
     "run_length": {"method": "run_length", "max_run_lengths": 40},
     "run_length, counts": {"method": "run_length", "likelihood": "poisson", "prior": {"shape": 2.0}},
-    "onnc": {"method": "onnc", "lag": 20, "window": 3, "network": {"hidden": 20}},
+    "onnc": {"method": "onnc", "lag": 20, "window": 3, "network": {"hidden": 20, "learning_rate": 0.01}},
     "onnr": {
         "method": "onnr",
         "lag": 20,
@@ -154,6 +154,32 @@ def test_labelled_recordings_are_read(rng):
     y = data("focus", rng)
     labelled = xr.DataArray(y.T, dims=("unit", "time"), coords={"unit": ["a", "b"]})
     np.testing.assert_array_equal(make("focus").fit(labelled).scores_, make("focus").fit(y).scores_)
+
+
+@pytest.mark.parametrize(
+    "case, change",
+    [
+        ("run_length", {"max_run_lengths": 60}),
+        ("onnc", {"lag": 30}),
+        ("onnr", {"method": "focus"}),
+        ("focus", {"kernel": hd.Matern(2, 0.5)}),
+    ],
+)
+def test_other_arguments_in_the_middle_of_a_stream_are_refused(case, change, rng):
+    y = data(case, rng)
+    model = make(case).fit(y).set_params(**change)
+    for take in (lambda: model.update(y[0]), lambda: model.partial_fit(y)):
+        with pytest.raises(ValueError, match=r"begun with other arguments; call reset\(\) after set_params"):
+            take()
+    assert model.fit(y).n_rows_ == 300
+
+
+def test_a_spoilt_state_writes_nowhere_else(rng):
+    for case, name in (("run_length", "used"), ("focus", "size")):
+        model = make(case).fit(data(case, rng)[:100])
+        for wrong in (-(10**12), 10**12):
+            model.state_[name][:] = wrong
+            assert isinstance(model.update([3.0, 3.0]).alarm, bool)
 
 
 def test_memory_does_not_grow(rng):

@@ -124,7 +124,7 @@ def test_a_thousand_steps_equal_a_plain_loop(case, rng):
 
 @pytest.mark.parametrize("regression", [False, True])
 def test_a_stream_may_be_cut_anywhere(regression, rng):
-    network = Network(width=3, lag=15, hidden=20, periods=2, regression=regression)
+    network = Network(width=3, lag=15, hidden=20, periods=2, rate=0.01, regression=regression)
     z = rng.normal(size=(400, 2)) + 4.0 * (np.arange(400) >= 200)[:, None]
     whole = network.run(network.start(2, np.zeros(2), 5), z, 0.5, True)
     state = network.start(2, np.zeros(2), 5)
@@ -136,7 +136,7 @@ def test_a_stream_may_be_cut_anywhere(regression, rng):
 
 @pytest.mark.parametrize("regression", [False, True])
 def test_an_alarm_begins_anew(regression, rng):
-    network = Network(width=3, lag=15, hidden=20, regression=regression)
+    network = Network(width=3, lag=15, hidden=20, rate=0.01, regression=regression)
     z = rng.normal(size=(500, 1)) + 4.0 * (np.arange(500) >= 200)[:, None]
     score, change = network.run(network.start(1, np.zeros(1), 5), z, 0.8, True)
     alarm = int(np.flatnonzero(change >= 0)[0])

@@ -136,6 +136,8 @@ def focus(
 ):  # fmt: skip
     """Likelihood ratio over all windows that end now, known or unknown level before; d units."""
     T, d = z.shape
+    # A state read from a spoilt file must not send the loops out of their arrays.
+    size[:] = np.minimum(np.maximum(size, 0), hull_n.shape[2])
     for t in range(T):
         row = clock[0]
         for j in range(d):
@@ -267,6 +269,7 @@ def run_length(
     """
     T, d = z.shape
     R = len(start)
+    used[0] = min(max(used[0], 0), R)  # a state read from a spoilt file must not send the loops astray
     for t in range(T):
         row = clock[0]
         slot = used[0]

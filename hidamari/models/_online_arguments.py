@@ -1,6 +1,7 @@
 """Arguments of OnlineChangePoints: what is allowed, and the detector that they describe."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -11,7 +12,15 @@ from hidamari.inference.online import Cusum, Focus, Network, RunLength
 from hidamari.models._door import check_number, check_whole
 from hidamari.statespace.kernels import Kernel
 
-__all__ = ["NETWORKS", "check_arguments", "check_rows", "make_detector", "make_predictor"]
+__all__ = [
+    "NETWORKS",
+    "check_arguments",
+    "check_predictor",
+    "check_rows",
+    "check_state",
+    "make_detector",
+    "make_predictor",
+]
 
 NETWORKS = ("onnc", "onnr")
 _CHOICES = {
@@ -157,3 +166,26 @@ def check_rows(values: np.ndarray, counts: bool, d: int | None, name: str) -> No
         wrong &= ~np.isnan(values)
         if wrong.any():
             raise ValueError(f"{name} must hold counts for likelihood='poisson', found {values[wrong][0]:g}")
+
+
+_OTHER = "the stream was begun with other arguments; call reset() after set_params"
+
+
+@lru_cache(maxsize=64)
+def _layout(detector: Any, d: int) -> dict[str, tuple]:
+    """Shape and type of each array in the state of a detector for d units."""
+    return {name: (value.shape, value.dtype) for name, value in detector.start(d, np.ones(d), 0).items()}
+
+
+def check_state(detector: Any, state: dict[str, np.ndarray], d: int) -> None:
+    """Refuse to go on with a state that other arguments made: compiled loops do not look where they write."""
+    if {name: (value.shape, value.dtype) for name, value in state.items()} != _layout(detector, d):
+        raise ValueError(_OTHER)
+
+
+def check_predictor(state: dict[str, np.ndarray], d: int) -> None:
+    """Refuse a predictor's state whose arrays do not fit each other."""
+    D = state["H"].size if "H" in state else 0
+    shapes = {"A": (D, D), "Q": (D, D), "H": (D,), "noise": (1,), "mean": (d, D), "cov": (d, D, D)}
+    if {name: value.shape for name, value in state.items()} != {**shapes, "started": (1,)}:
+        raise ValueError(_OTHER)

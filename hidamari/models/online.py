@@ -12,7 +12,9 @@ from hidamari.inference.online_threshold import calibrate
 from hidamari.models._online_arguments import (
     NETWORKS,
     check_arguments,
+    check_predictor,
     check_rows,
+    check_state,
     make_detector,
     make_predictor,
 )
@@ -392,8 +394,10 @@ class OnlineChangePoints(Estimator):
     def _detect(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores and changes of rows after the warm-up."""
         detector, predictor = make_detector(self), make_predictor(self)
+        check_state(detector, self.state_, self.n_features_in_)
         z = y if detector.counts else np.ascontiguousarray((y - self.mean_) / self.scale_)
         if predictor:
+            check_predictor(self.predictor_, self.n_features_in_)
             z = predictor.run(self.predictor_, z)
         if self.mode == "published" and isinstance(detector, Network):
             scores, peaks = published_peaks(detector.divergence(self.state_, z)[0], self.window, self.lag)
