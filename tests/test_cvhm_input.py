@@ -87,6 +87,7 @@ def test_bad_data(y, message):
         ({"kernel": 3}, r"kernel.*3"),
         ({"kernel": [hd.Matern()]}, r"kernel.*n_latents=2"),
         ({"kernel": [hd.Matern(), None]}, r"kernel"),
+        ({"kernel": hd.Matern() + hd.Wiener()}, r"kernel must be stationary.*Wiener"),
         ({"fixed": "loadings"}, r"fixed.*'loadings'"),
         ({"fixed": ["loading"]}, r"fixed has 'loading'; allowed are"),
         ({"fixed": ["loadings"]}, r"fixed\['loadings'\] needs a value of shape \(3, 2\)"),

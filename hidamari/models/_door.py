@@ -79,6 +79,12 @@ def start_kernels(kernel: Any, n_latents: int, fixed: Mapping[str, Any], scales:
             raise ValueError(
                 f"kernel must be one Kernel or a list of n_latents={n_latents}, found {kernel!r}"
             )
+    for k in kernels:
+        if not k.is_stationary:
+            raise ValueError(
+                f"kernel must be stationary, so that a latent's variance is its kernel's, found {k!r}: "
+                "a Matern of a lengthscale beyond the trials wanders like it"
+            )
     for name, value in fixed.items():
         if not name.startswith("kernel."):
             continue
