@@ -214,7 +214,8 @@ def _encode(value, where, arrays):
         parts = {name: _encode(getattr(value, name), f"{where}.{name}", arrays) for name in names}
         return {"part": kind, "fields": parts}
     if kind in _PRIORS and type(value).__module__.startswith("numpyro.distributions."):
-        numbers = {name: np.asarray(getattr(value, name)) for name in value.arg_constraints}
+        prior: Any = value
+        numbers = {name: np.asarray(getattr(prior, name)) for name in prior.arg_constraints}
         if all(number.ndim == 0 for number in numbers.values()):
             return {"prior": kind, "fields": {name: float(number) for name, number in numbers.items()}}
     # Only the default generator: the state of others holds indices that a spoilt file could send astray.
