@@ -114,10 +114,12 @@ def patience_table(args, rng):
             slow = method in ("onnc", "onnr", "energy")
             n_rows = (100_000 if slow else 400_000) if args.quick else (600_000 if slow else 4_000_000)
             n_rows //= d if not slow else min(d, 3)
+            n_rows //= 3 if method == "energy" else 1
+            n_runs = 20 if args.quick else 30 if method == "energy" else 100
             threshold, between, error = false_alarms(method, d, args.patience, n_rows, rng)
             cells = []
             for change in SHIFTS.values():
-                median, share = delays(method, d, threshold, change, 20 if args.quick else 100, rng)
+                median, share = delays(method, d, threshold, change, n_runs, rng)
                 cells.append(f"{median:.0f} ({100 * share:.0f} %)")
             line = f"| {d} | {method} | {threshold:.3g} | {between:.0f} ± {error:.0f} | "
             print(line + " | ".join(cells) + " |", flush=True)

@@ -1,5 +1,9 @@
 """The online networks against a plain NumPy loop, and what they find."""
 
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -151,12 +155,12 @@ def test_an_alarm_begins_anew(regression, rng):
 @pytest.mark.parametrize("regression", [False, True])
 def test_causal_alarms_are_rare_and_soon(regression):
     # The long version, with average run lengths measured, is benchmarks/online.py.
-    network = Network(hidden=40, regression=regression)
+    network = Network(hidden=25, regression=regression)
     threshold = calibrate(network, 1, 10_000.0, (0.0,), 0, 2).value
     rng = np.random.default_rng(8)
-    quiet, _ = network.run(network.start(1, np.zeros(1), 1), rng.normal(size=(30_000, 1)), threshold, True)
-    # 30,000 rows at an average run length of 5,000 would hold more than 14 alarms once in 1,500 times.
-    assert (quiet > 0.5 * threshold).any() and (quiet > threshold).sum() <= 14
+    quiet, _ = network.run(network.start(1, np.zeros(1), 1), rng.normal(size=(15_000, 1)), threshold, True)
+    # 15,000 rows at an average run length of 5,000 would hold more than 9 alarms once in 900 times.
+    assert (quiet > 0.5 * threshold).any() and (quiet > threshold).sum() <= 9
     for run in range(10):
         z = rng.normal(size=(1200, 1)) + 2.0 * (np.arange(1200) >= 1000)[:, None]
         _, change = network.run(network.start(1, np.zeros(1), run), z, threshold, True)
@@ -169,3 +173,18 @@ def test_a_long_stream_sums_without_drift(rng):
     state = network.start(1, np.zeros(1), 0)
     raw, score, _ = network.divergence(state, rng.normal(size=(20_000, 1)))
     assert score[-1] == pytest.approx(raw[-11:].mean(), rel=1e-12)
+
+
+def test_activities_are_told_apart_by_onnc_and_better_by_energy_distance(monkeypatch):
+    spec = spec_from_file_location("bench_online", Path(__file__).parents[1] / "benchmarks" / "online.py")
+    bench = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "bench_online", bench)  # its dataclasses look for their module
+    spec.loader.exec_module(bench)
+    areas = {}
+    for name in ("onnc, window 10, Adam 0.003", "energy distance, windows of 50"):
+        found = []
+        for seed in range(6):
+            y, truth = bench.activities(seed)
+            found.append(bench.area(*bench.FINDERS[name]((y - y.mean(0)) / y.std(0)), truth))
+        areas[name[:4]] = np.mean(found)
+    assert 0.95 <= areas["onnc"] <= areas["ener"] and areas["ener"] > 0.99
