@@ -143,13 +143,13 @@ def test_draws_have_the_moments_of_the_prior():
     times = np.array([0.4, 0.0, 0.1, 0.1])
     mean = np.array([1.0, 0.0, -1.0, 2.0])
     gp = hd.MarkovGPDistribution(hd.Matern(1, jnp.float32(0.3)), times, 0.2, mean)
-    draws = np.asarray(gp.sample(jax.random.key(0), (4000,)))
-    assert draws.shape == (4000, 4)
+    draws = np.asarray(gp.sample(jax.random.key(0), (1500,)))
+    assert draws.shape == (1500, 4)
     wanted = hd.Matern(1, 0.3)(np.subtract.outer(times, times)) + 0.2 * np.eye(4)
-    np.testing.assert_allclose(draws.mean(0), mean, atol=4.5 * np.sqrt(1.2 / 4000))
-    np.testing.assert_allclose(np.cov(draws.T), wanted, atol=4.5 * 1.2 * np.sqrt(2 / 4000))
-    assert np.array_equal(draws, gp.sample(jax.random.key(0), (4000,)))
-    assert not np.array_equal(draws, gp.sample(jax.random.key(1), (4000,)))
+    np.testing.assert_allclose(draws.mean(0), mean, atol=4.5 * np.sqrt(1.2 / 1500))
+    np.testing.assert_allclose(np.cov(draws.T), wanted, atol=4.5 * 1.2 * np.sqrt(2 / 1500))
+    again, other = (gp.sample(jax.random.key(k), (9,)) for k in (0, 1))
+    assert np.array_equal(again, gp.sample(jax.random.key(0), (9,))) and not np.array_equal(again, other)
     np.testing.assert_array_equal(gp.mean, mean.astype(np.float32))
 
 
@@ -237,7 +237,7 @@ def climb(x, rows, calls):
     value = lambda x: hd.MarkovGPDistribution(hd.Matern(1, jax.numpy.exp(x)), times, 0.5).log_prob(y)
     return jax.lax.fori_loop(0, calls, lambda _, x: x + 1e-6 * jax.grad(value)(x), x)
 climb = jax.jit(climb, static_argnums=(1, 2))
-for double, rows, calls in ((True, 20, 1500), (True, 30_000, 5), (False, 30_000, 5)):
+for double, rows, calls in ((True, 20, 700), (True, 30_000, 3), (False, 30_000, 3)):
     with jax.enable_x64(double):
         x = climb(0.1, rows, calls)
         both = jax.vmap(lambda x: climb(x, rows, calls))(jax.numpy.zeros(2))
