@@ -96,7 +96,7 @@ def test_a_users_cost_meets_the_same_engines(engine, rng):
 @pytest.mark.parametrize("cost", [Absolute(), Biweight()], ids=["absolute", "biweight"])
 @pytest.mark.parametrize("engine", [divide_and_conquer, seeded_binary])
 def test_fast_engines_take_costs_without_sums(cost, engine):
-    x, _ = steps(150, 2, shift=4.0)
+    x, _ = steps(75, 2, shift=4.0)
     assert engine(x, cost, 20.0).change_points.tolist() == pelt(x, cost, 20.0).change_points.tolist()
 
 
