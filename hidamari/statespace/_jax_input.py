@@ -101,7 +101,7 @@ def _pad(ss: StateSpace, sites: Sites | Readings) -> tuple[StateSpace, Sites | R
     nothing = (np.nan, 1.0) if isinstance(sites, Readings) else (0.0, 0.0)
     sites = type(sites)(*(_grow(a, more, v) for a, v in zip(sites, nothing)))
     S = len(ss.A)
-    steps = _padded(S) - S if S > 1 else 0
+    steps = _padded(S + 1) - S if S > 1 else 0  # irregular times have T - 1 of them: one length with the rows
     A, Q = (_grow(a, steps, 0.0) for a in (ss.A, ss.Q))
     return ss._replace(A=A, Q=Q, step=_grow(ss.step, more, -1)), sites
 
