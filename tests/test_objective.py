@@ -14,7 +14,7 @@ from hidamari.inference.likelihoods import Bernoulli, Binomial, Gaussian, Negati
 from hidamari.inference.objective import GPModel, evidence, evidence_and_gradient
 from hidamari.inference.series import Series, lay_series
 from hidamari.parameters import flatten, paths, unflatten
-from hidamari.statespace.kernels import Constant, HidaMatern, Matern, Product
+from hidamari.statespace.kernels import Constant, HidaMatern, Matern, Product, Wiener
 
 STENCIL = ((1, 0.75), (2, -0.15), (3, 1.0 / 60.0))
 
@@ -262,6 +262,20 @@ def test_bad_series_are_refused(rng):
         evidence(dataclasses.replace(model, likelihood=Gaussian(np.ones(3))), series)
     with pytest.raises(ValueError, match="series.error is for Gaussian noise"):
         evidence(dataclasses.replace(model, likelihood=Poisson()), series._replace(error=np.ones(6)))
+
+
+@pytest.mark.parametrize("start", [1e3, 9e3])
+def test_a_wide_start_of_a_trend_keeps_the_plain_pass_and_its_digits(start, rng, monkeypatch):
+    times = np.sort(rng.uniform(0.0, 50.0, 400))
+    y = np.cumsum(rng.normal(size=400)) * 0.1 + 0.1 * rng.normal(size=400)
+    series = lay_series(times, y).series
+    model = GPModel(Wiener(1, 0.3, start) + Matern(1, 2.0, 0.1), Gaussian(0.01), np.zeros(1))
+    names = ["kernel.first.variance", "kernel.second.lengthscale", "likelihood.variance", "bias[0]"]
+    fast = evidence_and_gradient(model, names, series)
+    monkeypatch.setattr("hidamari.inference.objective._PLAIN_START_BELOW", 0.0)
+    slow = evidence_and_gradient(model, names, series)
+    assert fast.value == pytest.approx(slow.value, abs=1e-7) and fast.value != slow.value
+    np.testing.assert_allclose(fast.gradient, slow.gradient, rtol=1e-6, atol=1e-8)
 
 
 def test_series_are_laid_and_brought_back(rng):

@@ -33,6 +33,7 @@ from hidamari.inference.posterior import infer_sites
 from hidamari.inference.series import Laid, Series, lay_series
 from hidamari.inference.sites import Readout
 from hidamari.parameters import flatten, parameter, unflatten
+from hidamari.parameters import paths as paths_of
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import Kernel, bank
 from hidamari.statespace.types import Readings, Sites, StateSpace
@@ -40,6 +41,8 @@ from hidamari.statespace.types import Readings, Sites, StateSpace
 __all__ = ["Evaluated", "GPModel", "Laid", "Series", "evidence", "evidence_and_gradient", "lay_series"]
 
 _PLAIN_BELOW = 1e7  # prior variance over noise up to which the plain pass keeps nine digits of the gradient
+_PLAIN_START_BELOW = 1e10  # the same of a trend's start, which many rows outweigh: eight digits, measured
+_MANY = 256
 _WIDE = 1e-2  # of a logarithm: differences of sixth order are then exact to about 1e-11 of the value
 _STENCIL = ((1, 0.75), (2, -0.15), (3, 1.0 / 60.0))
 
@@ -258,8 +261,7 @@ def _condition(
     at = kernel.linearise(series.gaps, paths)
     H, m = kernel.readout()[None, None], np.zeros((1, len(at.P)))
     ss = StateSpace(at.A[:, None], at.Q[:, None], series.step, H, m, at.P[None])
-    J = sites.J if isinstance(sites, Sites) else _precisions(sites)
-    if paths and kalman.precision_ratio(ss, J) < _PLAIN_BELOW:
+    if paths and _is_plain(kernel, ss, sites.J if isinstance(sites, Sites) else _precisions(sites)):
         (mean, cov), value, slope = kalman.evidence_gradient(ss, sites, n_threads=n_threads)
         along = [_inner(slope.A, dA) + _inner(slope.Q, dQ) + _inner(slope.P, dP) for dA, dQ, dP in at.slopes]
         return mean[:, 0], cov[:, 0, 0], value, {f"kernel.{path}": x for path, x in zip(paths, along)}
@@ -274,6 +276,21 @@ def _condition(
 
         slopes[f"kernel.{path}"] = _difference(value_at)
     return mean[:, 0], var[:, 0], value, slopes
+
+
+def _is_plain(kernel: Kernel, ss: StateSpace, J: np.ndarray) -> bool:
+    """Whether plain covariances keep the digits of the gradient."""
+    ratio = kalman.precision_ratio(ss, J)
+    if ratio < _PLAIN_BELOW:
+        return True
+    starts = [name for name in paths_of(kernel) if name.endswith("start")]
+    if kernel.is_stationary or not starts or ratio > _PLAIN_START_BELOW or len(J) < _MANY:
+        return False
+    # a wide start costs digits at the first rows alone: what counts later is all but the start
+    settled = unflatten(kernel, np.full(len(starts), -300.0), starts).stationary()
+    h = ss.H[0, 0]
+    later = h @ settled @ h + np.max(ss.Q[:, 0] @ h @ h, initial=0.0)
+    return bool(np.max(J, initial=0.0) * later < _PLAIN_BELOW)
 
 
 def _inner(slope: np.ndarray, step: np.ndarray) -> float:
