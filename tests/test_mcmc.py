@@ -242,6 +242,17 @@ def test_default_priors_span_grid_and_data():
     assert user[NAMES[0]].loc == 7.0 and user[NAMES[1]] is not None
 
 
+def test_default_priors_know_what_has_no_unit_of_time():
+    """A periodic kernel's lengthscale is in radians; a Wiener process grows to the data's size in time."""
+    model = GPModel(hd.Periodic(2.0, 0.7) + hd.Wiener(1), hd.Gaussian(), np.zeros(1))
+    names = ["kernel.first.period", "kernel.first.lengthscale", "kernel.second.variance"]
+    y = np.array([3.0, -3.0] * 50)
+    found = default_priors(model, names, lay_series(np.arange(100.0), y).series)
+    assert found[names[0]].loc == pytest.approx(0.5 * np.log(99.0))
+    assert (found[names[1]].loc, found[names[1]].scale) == (pytest.approx(np.log(0.7)), 1.0)
+    assert found[names[2]].rate == pytest.approx(0.5 * 99.0**3 / 9.0)
+
+
 def test_mixtures_follow_the_law_of_total_variance(rng):
     model, _ = problem()
     values = rng.uniform(0.5, 2.0, (2, 30))

@@ -9,6 +9,8 @@ frequency           lognormal, 98 % between one cycle in     the same, up to hal
                     the longest series and 1 / (2 gap)
 variance            square of a half-normal of scale s,      the amplitude may vanish, and is of the order of
 (kernel, noise)     Gamma(1/2, rate 1 / (2 s^2))             the deviation s of y (1 for log rates, logits)
+  ... of a Wiener   that, over duration^(2 order + 1)        the process grows to s over the series
+  process
 scale               half-normal of scale s                   the same
 bias                normal about the mean of y, twice s      the level of an output
 others              lognormal about the model's value, 1     a factor of e either way
@@ -69,7 +71,7 @@ def default_priors(model: GPModel, names: Sequence[str], series: Series) -> dict
     size = scales(model, series)
     real = dict(zip(names, is_real(model, names)))
     values = {name: float(flatten(model, name)[0][0]) for name in names}  # logarithms where not real
-    return {name: _prior(name, bool(real[name]), values[name], size) for name in names}
+    return {name: _prior(name, _owner(model, name), bool(real[name]), values[name], size) for name in names}
 
 
 def complete_priors(
@@ -90,7 +92,14 @@ def complete_priors(
     return found
 
 
-def _prior(name: str, real: bool, value: float, size: Scales) -> Any:
+def _owner(model: Any, name: str) -> Any:
+    """The kernel or likelihood that a parameter belongs to."""
+    for part in name.split(".")[:-1]:
+        model = getattr(model, part)
+    return model
+
+
+def _prior(name: str, owner: Any, real: bool, value: float, size: Scales) -> Any:
     """The row of the table that a name belongs to."""
     import numpyro.distributions as dist
 
@@ -98,12 +107,13 @@ def _prior(name: str, real: bool, value: float, size: Scales) -> Any:
     if last == "bias":
         output = int(name.split("[")[1].rstrip("]"))
         return dist.Normal(float(size.mean[output]), 2.0 * float(np.sqrt(size.variance)))
-    if last in ("lengthscale", "period"):
+    if last == "period" or (last == "lengthscale" and not hasattr(owner, "period")):
         return _between(size.median, size.duration)
     if last == "frequency":
         return _between(1.0 / size.duration, 0.5 / size.median)
     if last == "variance":
-        return dist.Gamma(0.5, 0.5 / size.variance)
+        grows = 0 if getattr(owner, "is_stationary", True) else 2 * owner.order + 1
+        return dist.Gamma(0.5, 0.5 * size.duration**grows / size.variance)
     if last == "scale":
         return dist.HalfNormal(float(np.sqrt(size.variance)))
     return dist.Normal(value, 1.0) if real else dist.LogNormal(value, 1.0)
