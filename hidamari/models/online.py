@@ -138,11 +138,12 @@ class OnlineChangePoints(Estimator):
 
     Which method: networks lose to simpler statistics in our measurements (``benchmarks/online.py``). With one
     false alarm in 10,000 rows asked for, one unit, a shift of 1 sd is found after 18 rows by focus, 15 by
-    run_length, about 30 by the energy distance of two windows of 50 rows, 41 by onnr and 46 by onnc. Halved
+    run_length, 34 by the energy distance of two windows of 50 rows, 41 by onnr and 46 by onnc. Halved
     spread is missed by focus, cusum and energy distance, found after 32 rows by run_length. Peaks of the
     energy distance also tell activities apart better than networks do (area under precision and recall 1.00,
-    onnc 0.98). Networks alarm less often than asked for (once in 30,000 to 40,000 rows), since their noisiest rows
-    are the first; their estimate of a change point is late by the rows that they take to learn it.
+    onnc 0.98). Networks alarm less often than asked for (once in 30,000 to 40,000 rows; the energy distance
+    once in 6,000), since their noisiest rows are the first; their estimate of a change point is late by the
+    rows that they take to learn it.
 
     Microseconds a row of one unit in :meth:`fit`: focus 0.2, cusum 0.1, run_length 7 (200 run lengths), onnc
     7, onnr 12; :meth:`update` adds about 15.
