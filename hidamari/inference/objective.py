@@ -11,7 +11,8 @@ bias follow from the smoothed moments (Fisher's identity), with R_t = variance_o
     d log Z / dR_t = ((y_t - b - m_t)^2 + v_t - R_t) / (2 R_t^2)      d log Z / db = sum (y_t - b - m_t) / R_t
 
 For other likelihoods the value is the ELBO at the fixed point of the natural-gradient steps, whose
-derivatives are those with q (for the kernel: with the sites) held, by the envelope theorem.
+derivatives are those with q (for the kernel: with the sites) held, by the envelope theorem. Student's t is
+there a mixture of Gaussians (:mod:`hidamari.inference._student`), whose bound is a little below the ELBO.
 
 References
 ----------
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hidamari.inference._student import TrueStudentT
+from hidamari.inference._student import MixedStudentT
 from hidamari.inference.likelihoods import Gaussian, Likelihood, StudentT
 from hidamari.inference.posterior import infer_sites
 from hidamari.inference.series import Laid, Series, lay_series
@@ -43,6 +44,8 @@ __all__ = ["Evaluated", "GPModel", "Laid", "Series", "evidence", "evidence_and_g
 _PLAIN_BELOW = 1e7  # prior variance over noise up to which the plain pass keeps nine digits of the gradient
 _PLAIN_START_BELOW = 1e10  # the same of a trend's start, which many rows outweigh: eight digits, measured
 _MANY = 256
+_SWEEPS = 1000
+_LAST_STEP = 1e-3  # of tol for Student's t, whose steps shrink by a factor and end short of the top
 _WIDE = 1e-2  # of a logarithm: differences of sixth order are then exact to about 1e-11 of the value
 _STENCIL = ((1, 0.75), (2, -0.15), (3, 1.0 / 60.0))
 
@@ -225,11 +228,10 @@ def _variational(model: GPModel, names, series: Series, sites, exposure, tol, n_
         readout = Readout(np.ones((1, 1)), model.bias[[o]])
         start = None if sites is None else Sites(sites.j[rows], sites.J[rows, :, None])
         part = ss._replace(step=series.step[rows])
-        if isinstance(likelihood, StudentT):  # whose own steps settle next to the top of the ELBO, not on it
-            if start is None:
-                start = infer_sites(part, y, readout, likelihood, exposure, None, 20, 1e-4, n_threads).sites
-            likelihood = TrueStudentT(likelihood.df, likelihood.scale)
-        q = infer_sites(part, y, readout, likelihood, exposure, start, 500, tol, n_threads)
+        if isinstance(likelihood, StudentT):  # the sites at the top of its own ELBO may be negative
+            likelihood = MixedStudentT(likelihood.df, likelihood.scale)
+        last = _LAST_STEP * tol if isinstance(likelihood, StudentT) else tol
+        q = infer_sites(part, y, readout, likelihood, exposure, start, _SWEEPS, last, n_threads)
         j[rows], J[rows] = q.sites.j, q.sites.J[:, :, 0]
         mean[rows], var[rows] = q.mean[:, 0], q.cov[:, 0, 0]
         value += q.elbo + float(np.sum(likelihood.log_base(y)))
