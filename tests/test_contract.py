@@ -1,6 +1,7 @@
 """What every estimator keeps to, whatever it models. A new one is a new row of MODELS."""
 
 import inspect
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -11,10 +12,24 @@ import hidamari as hd
 from hidamari.estimator import _ESTIMATORS, Estimator
 
 COUNTS = np.random.default_rng(5).poisson(1.0, (3, 25, 6)).astype(float)
+SERIES = np.random.default_rng(6).normal(size=(60, 2)) + 3.0 * (np.arange(60) > 30)[:, None]
 
-# name: (small and quick to fit, other arguments of every kind, data)
+
+class Row(NamedTuple):
+    """An estimator: how to make it, what to fit it to, what to ask it."""
+
+    small: dict[str, Any]  # quick to fit
+    other: dict[str, Any]  # arguments of every kind
+    data: np.ndarray
+    methods: dict[str, tuple]  # with what they are called
+    attributes: tuple[str, ...] = ()
+    latents: bool = True  # whether it smooths trials of many series
+
+
+SMOOTHER = {"smooth": (), "predict": ([0.1, 0.33],), "forecast": (2,), "sample": (2,), "score": ()}
+
 MODELS = {
-    "CVHM": (
+    "CVHM": Row(
         {"n_latents": 2, "bin_s": 0.02, "tol": 1e-3, "progress": False},
         {
             "n_latents": 2,
@@ -28,8 +43,9 @@ MODELS = {
             "progress": False,
         },
         COUNTS,
+        SMOOTHER,
     ),
-    "MarkovGP": (
+    "MarkovGP": Row(
         {"tol": 1e-4, "progress": False},
         {
             "kernel": hd.Matern(1, 5.0) + hd.HidaMatern(0, 10.0, 0.1, 0.3),
@@ -43,21 +59,31 @@ MODELS = {
             "time_unit": "D",
         },
         COUNTS,
+        SMOOTHER,
+    ),
+    "OnlineChangePoints": Row(
+        {"threshold": 8.0, "warm_up": 10},
+        {"method": "run_length", "threshold": 0.8, "warm_up": 10, "hazard": 0.02, "random_state": 3},
+        SERIES,
+        {},
+        ("change_points_", "scores_", "alarms_"),
+        latents=False,
     ),
 }
-METHODS = {"smooth": (), "predict": ([0.1, 0.33],), "forecast": (2,), "sample": (2,), "score": ()}
+SMOOTHERS = [name for name, row in MODELS.items() if row.latents]
 
 
 def answers(model):
     """Everything a fitted model says, as arrays by name."""
-    found = {}
-    for method, arguments in METHODS.items():
+    row, found = MODELS[type(model).__name__], {}
+    for method, arguments in row.methods.items():
         answer = getattr(model, method)(*arguments)
-        if isinstance(answer, float):
-            found[method] = np.array(answer)
-        else:
+        if hasattr(answer, "data_vars"):
             found.update({f"{method}.{name}": answer[name].values for name in answer.data_vars})
-    return found
+        else:
+            parts = answer if isinstance(answer, tuple) else (answer,)
+            found.update({f"{method}.{i}": np.asarray(part) for i, part in enumerate(parts)})
+    return found | {name: np.asarray(getattr(model, name)) for name in row.attributes}
 
 
 def assert_same(one, two):
@@ -72,12 +98,18 @@ def test_every_estimator_is_here():
         assert issubclass(getattr(hd, name), Estimator) and name in hd.__all__
 
 
-@pytest.fixture(params=[(name, i) for name in MODELS for i in (0, 1)], ids=lambda p: f"{p[0]}-{p[1]}")
-def case(request):
-    name, i = request.param
-    return getattr(hd, name), MODELS[name][i], MODELS[name][2]
+def cases(names):
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param((getattr(hd, name), MODELS[name][i], MODELS[name].data), id=f"{name}-{i}")
+            for name in names
+            for i in (0, 1)
+        ],
+    )
 
 
+@cases(MODELS)
 def test_the_constructor_only_stores(case):
     make, arguments, _ = case
     model = make(**arguments)
@@ -88,6 +120,7 @@ def test_the_constructor_only_stores(case):
     assert all(type(value) is object for value in wrong.get_params(deep=False).values())
 
 
+@cases(MODELS)
 def test_clone_and_set_params(case):
     make, arguments, y = case
     model = make(**arguments).fit(y)
@@ -99,6 +132,7 @@ def test_clone_and_set_params(case):
         assert fresh.set_params(**{name: None}).get_params()[name] is None
 
 
+@cases(MODELS)
 def test_fit_returns_itself_and_changes_no_argument(case):
     make, arguments, y = case
     model = make(**arguments)
@@ -112,13 +146,15 @@ def test_fit_returns_itself_and_changes_no_argument(case):
     assert model.n_features_in_ == y.shape[-1]
 
 
+@cases(MODELS)
 def test_questions_before_a_fit(case):
     make, arguments, _ = case
-    for method, given in METHODS.items():
+    for method, given in MODELS[make.__name__].methods.items():
         with pytest.raises(NotFittedError, match=rf"{make.__name__} is not fitted yet; call fit\(y\) first"):
             getattr(make(**arguments), method)(*given)
 
 
+@cases(MODELS)
 def test_the_same_seed_gives_the_same_bits(case):
     make, arguments, y = case
     one, two = make(**arguments).fit(y), make(**arguments).fit(y)
@@ -126,6 +162,7 @@ def test_the_same_seed_gives_the_same_bits(case):
     assert_same(answers(one.fit(y)), answers(two))
 
 
+@cases(SMOOTHERS)
 def test_threads_do_not_show(case):
     make, arguments, y = case
     model = make(**arguments).fit(y)
@@ -135,6 +172,7 @@ def test_threads_do_not_show(case):
             np.testing.assert_allclose(answers(other)[name], values, rtol=1e-6, atol=1e-8, err_msg=name)
 
 
+@cases(MODELS)
 def test_save_and_load(case, tmp_path):
     make, arguments, y = case
     model = make(**arguments).fit(y)
@@ -148,6 +186,7 @@ def test_save_and_load(case, tmp_path):
     assert_same(answers(loaded.fit(y)), answers(model))
 
 
+@cases(SMOOTHERS)
 def test_save_and_load_of_one_recording_with_names(case, tmp_path):
     import xarray as xr
 
@@ -166,6 +205,7 @@ def test_save_and_load_of_one_recording_with_names(case, tmp_path):
         assert list(back[dim].values) == units
 
 
+@cases(SMOOTHERS)
 def test_missing_entries_and_trials_of_any_length(case):
     make, arguments, y = case
     holes = y.copy()
@@ -182,6 +222,7 @@ def test_missing_entries_and_trials_of_any_length(case):
         assert np.isfinite(model.score())
 
 
+@cases(SMOOTHERS)
 def test_one_trial_is_a_batch_of_one(case):
     make, arguments, y = case
     single, batch = make(**arguments).fit(y[0]).smooth(), make(**arguments).fit(y[:1]).smooth()
@@ -190,6 +231,7 @@ def test_one_trial_is_a_batch_of_one(case):
         np.testing.assert_array_equal(batch[name].values[0], single[name].values)
 
 
+@cases(MODELS)
 def test_the_repr_makes_the_model_again(case):
     make, arguments, _ = case
     model = make(**arguments)
