@@ -180,6 +180,46 @@ def test_a_value_that_is_not_finite_ends_the_search_where_it_was(rng, monkeypatc
         maximise(begin, everything(begin), series)
 
 
+def test_values_that_are_not_finite_are_walked_round(rng, monkeypatch):
+    t = np.arange(100) * 0.1
+    series = lay_series(t, np.sin(t) + 0.3 * rng.normal(size=100)).series
+    begin = GPModel(Matern(1, 0.3), Gaussian(), np.zeros(1))
+    plain, real = maximise(begin, everything(begin), series), module.evidence_and_gradient
+    calls = []
+
+    def failing(model, *arguments, **options):
+        calls.append(model)
+        found = real(model, *arguments, **options)
+        return found._replace(value=np.nan) if len(calls) in (3, 6, 7) else found
+
+    monkeypatch.setattr(module, "evidence_and_gradient", failing)
+    found = maximise(begin, everything(begin), series)
+    assert found.converged and len(calls) > 7 and np.all(np.diff(found.history) >= 0.0)
+    assert found.value == pytest.approx(plain.value, abs=1e-6)
+
+
+def test_a_part_of_the_data_leads_the_way(rng):
+    t = np.sort(rng.uniform(0, 100, 4000))
+    y = paths_of(Matern(1, 0.7), t, 1, rng) + 0.3 * rng.normal(size=(4000, 1))
+    whole, part = lay_series(t, y).series, lay_series(t[:1000], y[:1000]).series
+    begin = GPModel(Matern(1, 5.0), Gaussian(), np.zeros(1))
+    plain, near = (maximise(begin, everything(begin), series) for series in (whole, part))
+    found = maximise(begin, everything(begin), whole, near=near)
+    assert found.value == pytest.approx(plain.value, rel=1e-9) and len(found.history) < len(plain.history)
+    for name, error in plain.standard_errors.items():
+        assert found.standard_errors[name] == pytest.approx(error, rel=1e-2)
+
+
+def test_a_settled_search_has_the_digits_of_its_slope(rng):
+    """Ten times looser or tighter, the last step by Newton brings the same six digits."""
+    t = np.sort(rng.uniform(0, 20, 150))
+    series = lay_series(t, paths_of(Matern(1, 0.5), t, 1, rng) + 0.3 * rng.normal(size=(150, 1))).series
+    begin = GPModel(Matern(1), Gaussian(), np.zeros(1))
+    ends = [maximise(begin, everything(begin), series, tol=tol) for tol in (1e-7, 1e-15)]
+    loose, tight = (flatten(end.model)[0] for end in ends)
+    np.testing.assert_allclose(loose, tight, atol=2e-4)
+
+
 def test_iterations_run_out(rng):
     t = np.arange(100) * 0.1
     series = lay_series(t, np.sin(t) + 0.3 * rng.normal(size=100)).series

@@ -186,7 +186,7 @@ def test_other_likelihoods_are_at_the_top_of_their_bound(rng, likelihood):
     assert found.converged
     wanted = slopes_by_differences(model, names, series, h=3e-2)
     np.testing.assert_allclose(found.gradient, wanted, rtol=2e-6, atol=2e-6)
-    if not isinstance(likelihood, StudentT):  # the oracle's steps take no negative precisions
+    if not isinstance(likelihood, StudentT):  # whose bound is another
         S = model.kernel(np.subtract.outer(times, times))[:, None, :, None]
         prior, expected = (np.zeros((15, 1)), S, np.ones((1, 1))), likelihood.expectations
         best = [oracles.variational(*prior, b, col[:, None], expected) for b, col in zip(model.bias, y.T)]
@@ -196,7 +196,7 @@ def test_other_likelihoods_are_at_the_top_of_their_bound(rng, likelihood):
 
 @pytest.mark.parametrize("scale", [0.005, 0.02, 0.1, 1.0])
 def test_the_bound_of_student_t_is_that_of_dense_matrices_at_every_scale(scale, rng):
-    """Where it ends, a dense step of expectation maximisation changes nothing; Gaussian weights cannot beat t."""
+    """Where it ends, a dense step of expectation maximisation changes nothing; it stays below the ELBO."""
     times = np.sort(rng.uniform(0, 10, 150))
     y = np.sin(times) + 0.1 * rng.standard_normal(150)
     y[::25] += 5.0 * rng.normal(size=6)

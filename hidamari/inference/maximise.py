@@ -29,6 +29,8 @@ __all__ = ["Found", "maximise"]
 
 _log = logging.getLogger(__name__)
 _AT_BOUND = 1e-6  # of a coordinate: this close to a limit is on it
+_RETRIES = 8  # after values that are not finite
+_NEAR = 1e-2  # twice the rise that a last step by Newton may promise
 _STILL = 1e-6  # the rise that a last step would promise, below which a search that stalls has arrived
 
 
@@ -55,7 +57,8 @@ class _Search(NamedTuple):
     """One objective over coordinates, with what stays fixed."""
 
     look: Callable[[np.ndarray, Sites | None], tuple[float, np.ndarray, Evaluated]]
-    scale: np.ndarray
+    scale: np.ndarray  # of each coordinate
+    pace: np.ndarray  # length of first steps
     limits: list[tuple[float, float]]
 
 
@@ -67,7 +70,8 @@ class _End(NamedTuple):
     history: list[float]
     converged: bool
     message: str
-    evaluated: Evaluated | None
+    evaluated: Any  # as Evaluated; None where no value was finite
+    slope: np.ndarray
 
 
 def maximise(
@@ -85,6 +89,7 @@ def maximise(
     standard_errors: bool = True,
     n_threads: int | None = None,
     on_iteration: Callable[[float], None] | None = None,
+    near: Found | None = None,
 ) -> Found:
     """Move the named hyperparameters to the top of the evidence, or of evidence times prior.
 
@@ -119,6 +124,9 @@ def maximise(
         As in ``kalman.filter``.
     on_iteration : callable, optional
         Called with the value after each iteration.
+    near : Found, optional
+        What a search of the same names over a part of the data found: this one begins there, with steps of
+        the size of its standard errors.
 
     Returns
     -------
@@ -153,7 +161,10 @@ def maximise(
     allowed = limits(model, names, series, bounds)
     search = _search(model, names, series, allowed, priors, exposure, n_threads)
     rng = np.random.default_rng(random_state)
-    begin = starts(model, names, series, allowed, n_init, rng)
+    begin = starts(model if near is None else near.model, names, series, allowed, n_init, rng)
+    if near is not None:
+        expected = np.sqrt(np.diag(near.covariance))
+        search = search._replace(pace=np.where(np.isfinite(expected), expected, search.pace))
     if start == "whittle":
         from hidamari.inference.whittle import whittle_series
 
@@ -170,6 +181,7 @@ def maximise(
     if standard_errors and names:
         wide = 1e-3 if isinstance(model.likelihood, Gaussian) else 1e-2  # the noise of the fixed point
         covariance, note = _covariance(search, best, wide, names)
+        best = _polish(search, best, np.where(np.isfinite(covariance), covariance, 0.0))
     real = is_real(model, names)
     size = np.where(real, 1.0, np.exp(np.where(real, 0.0, best.x)))
     errors = size * np.sqrt(np.diag(covariance))
@@ -216,7 +228,7 @@ def _search(
     with np.errstate(divide="ignore"):
         bounds = np.where(real[:, None], allowed, np.log(np.where(real[:, None], 1.0, allowed)))
     scale = np.where(real, np.sqrt(scales(model, series).variance), 1.0)
-    return _Search(look, scale, [(float(low), float(high)) for low, high in bounds])
+    return _Search(look, scale, scale, [(float(low), float(high)) for low, high in bounds])
 
 
 def _climb(
@@ -226,51 +238,83 @@ def _climb(
     tol: float,
     on_iteration: Callable[[float], None] | None,
 ) -> _End:
-    """One search by L-BFGS-B; a value that is not finite ends it at the best point so far."""
-    best: list[Any] = [x, -np.inf, None, np.zeros(len(x))]
+    """One search by L-BFGS-B; from a value that is not finite it goes on closer to the best, a few times."""
+    best: Any = [x, -np.inf, None, np.zeros(len(x))]
     history: list[float] = []
+    latest = [x]
 
     def negative(z: np.ndarray) -> tuple[float, np.ndarray]:
+        latest[0] = np.array(z)
         sites = None if best[2] is None else best[2].sites
-        value, gradient, found = search.look(z * search.scale, sites)
+        value, gradient, found = search.look(z * search.pace, sites)
         if value > best[1]:
-            best[:] = [z * search.scale, value, found, gradient]
+            best[:] = [z * search.pace, value, found, gradient]
         if not history:
             history.append(value)
-        return -value, -gradient * search.scale
+        return -value, -gradient * search.pace
 
     def done(intermediate_result) -> None:
         history.append(-float(intermediate_result.fun))
         if on_iteration is not None:
             on_iteration(history[-1])
 
-    try:
-        if not len(x):
+    if not len(x):
+        try:
             negative(x)
-            return _End(x, best[1], history, True, "there is nothing to move", best[2])
-        from scipy.optimize import minimize
+        except _NotFinite as stop:
+            return _End(x, -np.inf, history, False, str(stop), None, best[3])
+        return _End(x, best[1], history, True, "there is nothing to move", best[2], best[3])
+    from scipy.optimize import minimize
 
-        bounds = [(low / s, high / s) for (low, high), s in zip(search.limits, search.scale)]
-        options = {"maxiter": max_iter, "ftol": tol, "gtol": 1e-5, "maxls": 40, "maxcor": 20}
-        result = minimize(
-            negative,
-            x / search.scale,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            callback=done,
-            options=options,
-        )
-    except _NotFinite as stop:
-        message = f"stopped after {len(history)} values: {stop}; the best point before is returned"
-        return _End(best[0], best[1], history, False, message, best[2])
-    slope = best[3] * search.scale
+    limits = np.transpose(search.limits) / search.pace
+    options = {"maxiter": max_iter, "ftol": tol, "gtol": 1e-5, "maxls": 40, "maxcor": 20}
+    box, tries = limits, 0
+    while True:
+        try:
+            start = np.clip(best[0] / search.pace, *box)
+            result = minimize(
+                negative, start, jac=True, method="L-BFGS-B", bounds=box.T, callback=done, options=options
+            )
+        except _NotFinite as stop:
+            tries += 1
+            if best[2] is None or tries > _RETRIES:
+                message = f"stopped after {len(history)} values: {stop}; the best point before is returned"
+                return _End(best[0], best[1], history, False, message, best[2], best[3])
+            # from the best point on, within a quarter of the way to where it failed
+            centre = best[0] / search.pace
+            reach = 0.25 * np.abs(latest[0] - centre).max() or 1.0
+            box = np.clip([centre - reach, centre + reach], *limits[:, None])
+            continue
+        within = (box[0] > limits[0]) & (best[0] / search.pace <= box[0] + _AT_BOUND)
+        within |= (box[1] < limits[1]) & (best[0] / search.pace >= box[1] - _AT_BOUND)
+        if not within.any() or result.status == 1 or tries > _RETRIES:
+            break
+        box, tries = limits, tries + 1
+    slope = best[3] * search.pace
     promised = 0.5 * float(slope @ result.hess_inv.dot(slope))
     inside = not _on_bounds(search, best[0]).any()
-    if result.status == 0 or (result.status == 2 and inside and 0.0 <= promised < _STILL):
-        return _End(best[0], best[1], history, True, f"settled after {result.nit} iterations", best[2])
-    reason = f"still rising after max_iter={max_iter} iterations" if result.status == 1 else result.message
-    return _End(best[0], best[1], history, False, f"not converged: {reason}", best[2])
+    settled = result.status == 0 or (result.status == 2 and inside and 0.0 <= promised < _STILL)
+    message = f"settled after {len(history) - 1} iterations"
+    if not settled:
+        still = f"still rising after max_iter={max_iter} iterations"
+        message = f"not converged: {still if result.status == 1 else result.message}"
+    return _End(best[0], best[1], history, settled, message, best[2], best[3])
+
+
+def _polish(search: _Search, best: _End, covariance: np.ndarray) -> _End:
+    """A last step by Newton, if it rises: it doubles the digits of a search that small rises have ended."""
+    step = covariance @ best.slope
+    x = np.clip(best.x + step, *np.transpose(search.limits))
+    if not (best.converged and best.evaluated is not None and 0.0 < best.slope @ step < _NEAR):
+        return best
+    try:
+        value, slope, found = search.look(x, best.evaluated.sites)
+    except _NotFinite:
+        return best
+    if value < best.value or slope @ covariance @ slope > best.slope @ step:
+        return best
+    message = f"settled after {len(best.history)} iterations"
+    return _End(x, value, [*best.history, value], True, message, found, slope)
 
 
 def _covariance(search: _Search, best: _End, wide: float, names: list[str]) -> tuple[np.ndarray, str]:

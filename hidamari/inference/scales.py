@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from hidamari.statespace.types import Readings, Sites
 __all__ = ["Learnt", "draw", "hold", "learn", "movable", "outer_names", "start_model"]
 
 _ENOUGH = 20_000  # rows to judge a start by
+_MANY = 2 * _ENOUGH  # rows from which on learning begins with a part of them
 _LENGTHS = 7  # lengthscales tried, from two rows to the whole span
 _NOISES = (0.5, 0.1, 0.01)  # shares of the variance of the data tried for the noise
 _SPREADS = (0.1, 1.0)  # prior variances of a log rate or a logit tried
@@ -291,12 +293,11 @@ def learn(
     errors, ended = {}, (0, True, "there is nothing to learn")
     if names:
         rounds = count(1)
-        found = maximise(
+        search = partial(
+            maximise,
             model,
             names,
-            gather(data).series,
             priors=_inner_names(priors),
-            n_init=n_init,
             random_state=random_state,
             exposure=data.exposure,
             max_iter=max_iter,
@@ -304,6 +305,10 @@ def learn(
             n_threads=n_threads,
             on_iteration=None if on_round is None else lambda value: on_round(next(rounds), value),
         )
+        if len(data.values) > _MANY:  # most of the way on a part of the data
+            found = search(gather(data).series, near=search(gather(_sample(data)).series, n_init=n_init))
+        else:
+            found = search(gather(data).series, n_init=n_init)
         model, errors = found.model, {outer_names(k): v for k, v in found.standard_errors.items()}
         ended = (len(found.history) - 1, found.converged, outer_names(found.message))
     factors, value, settled = condition(model, data, n_threads=n_threads)
