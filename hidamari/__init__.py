@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         StudentT,
     )
     from hidamari.models.cvhm import CVHM
+    from hidamari.models.dcdp import DCDP
     from hidamari.models.markov_gp import MarkovGP
     from hidamari.models.online import OnlineChangePoints
     from hidamari.statespace.kernels import (
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CVHM",
+    "DCDP",
     "Bernoulli",
     "Binomial",
     "Constant",
@@ -81,6 +83,7 @@ _HOMES = {
     "inference.likelihoods": ("Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"),
     "inference._jax_distribution": ("MarkovGPDistribution",),
     "models.cvhm": ("CVHM",),
+    "models.dcdp": ("DCDP",),
     "models.online": ("OnlineChangePoints",),
     "models.markov_gp": ("MarkovGP",),
     "datasets.spikes": ("bin_spikes",),

@@ -1,0 +1,371 @@
+"""How sure a change point is: the posterior over all segmentations, and intervals for each location."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hidamari.inference.costs import Cost, MeanVariance, Sums
+
+__all__ = [
+    "ChangePosterior",
+    "best_number",
+    "change_posterior",
+    "intervals",
+    "log_marginals",
+    "sample_changes",
+]
+
+Marginal = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class ChangePosterior(NamedTuple):
+    """Posterior over the segmentations of a series, changes allowed at some places."""
+
+    places: np.ndarray  # (P + 1,) rows where changes are allowed, with 0 and T at the ends
+    probability: np.ndarray  # (T,) that a segment begins with a row; the first row's is 0
+    log_evidence: float  # log of the sum over all segmentations
+    forward: np.ndarray  # (P + 1,) log sum over the segmentations of the rows before each place
+
+
+def change_prior(penalty: float, n_rows: int, n_parameters: int, reference: float) -> tuple[float, float]:
+    r"""Prior that makes the posterior pay for a change what the penalised search pays.
+
+    A change has probability 1 / T at each row, and the parameters of a segment a prior worth kappa rows: a
+    segment of ``reference`` rows L then pays 2 log T + p log(1 + L / kappa), and kappa makes that the
+    penalty. The default penalty so gives log(1 + L / kappa) = 1 + 2 sqrt(log(T) / p): about a row for one
+    parameter, and for many a shift that is just large enough to be found.
+
+    Parameters
+    ----------
+    penalty : float
+        Price of a change in units of twice the log likelihood.
+    n_rows, n_parameters : int
+        T, and p of a segment.
+    reference : float
+        L.
+
+    Returns
+    -------
+    information : float
+        kappa, in rows.
+    price : float
+        What is left of the penalty for the change itself: 2 log T, or less where the penalty is small.
+
+    Examples
+    --------
+    >>> information, price = change_prior(20.0, n_rows=1000, n_parameters=1, reference=500)
+    >>> round(information, 2), round(price, 2)
+    (1.03, 13.82)
+    """
+    occam = max((penalty - 2.0 * np.log(n_rows)) / n_parameters, 1.0)
+    return float(reference / np.expm1(occam)), float(penalty - n_parameters * occam)
+
+
+def log_marginals(
+    cost: Cost, cache: Any, X: ArrayLike, information: float, tempering: float = 1.0
+) -> Marginal:
+    r"""Log weight of a segment with its parameters integrated out, as a function of starts and ends.
+
+    log m = -C / (2 tempering) - p / 2 log(1 + n / information), n the observed rows: the best likelihood,
+    times the part of the prior's volume that the segment leaves. For the mean this is exact up to a factor
+    common to all segments when n exceeds the prior's information; for other costs it is Laplace's
+    approximation, and for mean and variance together it is corrected to be exact under the prior 1 / sigma.
+
+    Parameters
+    ----------
+    cost : Cost
+        Segment cost.
+    cache
+        ``cost.prepare(X)``.
+    X : array_like, shape (T, d) or (T,)
+        Series.
+    information : float
+        Rows that the prior on the parameters is worth.
+    tempering : float
+        Divides the log likelihood, where rows are not independent.
+
+    Returns
+    -------
+    callable
+        Of integer arrays ``starts`` and ``ends``, which broadcast.
+
+    Examples
+    --------
+    >>> from hidamari.inference.costs import Mean
+    >>> x = np.array([0.0, 2.0, 7.0])
+    >>> log_marginals(Mean(), Mean().prepare(x), x, 1.0)(np.array([0]), np.array([2])).round(3)
+    array([-1.549])
+    """
+    x = np.asarray(X, dtype=np.float64).reshape(len(np.asarray(X)), -1)
+    p = cost.n_parameters(x.shape[1])
+    seen = np.concatenate([[0.0], np.cumsum((~np.isnan(x)).mean(axis=1))])
+
+    def laplace(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Profile likelihood and the volume of its peak."""
+        volume = np.log1p((seen[ends] - seen[starts]) / information)
+        return -0.5 * cost.costs(cache, starts, ends) / tempering - 0.5 * p * volume
+
+    if not (isinstance(cost, MeanVariance) and isinstance(cache, Sums)):
+        return laplace
+    return lambda starts, ends: laplace(starts, ends) + _small_sample(cache, starts, ends) / tempering
+
+
+def _small_sample(cache: Sums, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Log of exact over Laplace for mean and variance: Gamma((n - 1) / 2) against Stirling's formula.
+
+    The integral over mean and log sigma is (2 pi)^-(n-1)/2 n^-1/2 Gamma((n - 1) / 2) (S / 2)^-(n-1)/2 / 2,
+    S the sum of squares about the mean.
+    """
+    from scipy.special import gammaln
+
+    rows = cache.rows
+    d = rows.x.shape[1]
+    sums = cache.prefix[ends] - cache.prefix[starts]
+    n = np.broadcast_to(sums[..., :1], (*sums.shape[:-1], d)) if rows.shared else sums[..., :d]
+    first = sums.shape[-1] - 2 * d
+    enough = n > 1.0
+    n = np.where(enough, n, 2.0)
+    square = sums[..., first + d :] - sums[..., first : first + d] ** 2 / n
+    square = np.maximum(square, n * rows.least)
+    square = np.where(square > 0.0, square, n * np.where(rows.lone > 0.0, rows.lone, 1.0))
+    lone = np.where(rows.lone > 0.0, rows.lone, 1.0)
+    exact = gammaln((n - 1.0) / 2.0) - 0.5 * (n - 1.0) * np.log(np.pi * square) - 0.5 * np.log(n)
+    peak = -0.5 * n * (np.log(2.0 * np.pi * square / n) + 1.0) - np.log(n) + 0.5 * np.log(4.0 * np.pi * lone)
+    return np.where(enough, exact - peak, 0.0).sum(axis=-1)
+
+
+def change_posterior(
+    marginal: Marginal, places: ArrayLike, price: float, min_length: int = 1
+) -> ChangePosterior:
+    r"""Exact posterior probability of a change at every place, over all segmentations.
+
+    A segmentation has weight exp(-price K / 2) prod_k m(segment k): a product partition model. With F_r the
+    sum of the weights of the rows before place r, and B_r of those from it on,
+
+        F_r = sum_l F_l m(l, r) h,    B_l = sum_r m(l, r) h B_r,    P(change at r) = F_r B_r / F_T,
+
+    h = exp(-price / 2) for all segments but the first. The work is the square of the number of places.
+
+    Parameters
+    ----------
+    marginal : callable
+        Log weight of segments, from `log_marginals`.
+    places : array_like of int
+        Rows where a change is allowed; begins with 0 and ends with T.
+    price : float
+        Of a change, in units of twice the log likelihood: minus twice the log of its prior odds.
+    min_length : int
+        Fewest rows of a segment.
+
+    Returns
+    -------
+    ChangePosterior
+
+    References
+    ----------
+    Barry and Hartigan, Product partition models for change point problems, 1992. Fearnhead, Exact and
+    efficient Bayesian inference for multiple changepoint problems, 2006.
+
+    Examples
+    --------
+    >>> from hidamari.inference.costs import Mean
+    >>> x = np.array([0.0, 0.3, -0.2, 5.0, 5.2, 4.9])
+    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, 1.0)
+    >>> change_posterior(marginal, np.arange(7), price=6.0).probability.round(2).tolist()
+    [0.0, 0.1, 0.1, 1.0, 0.1, 0.1]
+    """
+    places = np.asarray(places, dtype=np.int64)
+    last = len(places) - 1
+    odds = -0.5 * price
+    forward, backward = np.full(last + 1, -np.inf), np.full(last + 1, -np.inf)
+    forward[0] = backward[last] = 0.0
+    for r in range(1, last + 1):
+        stop = int(np.searchsorted(places, places[r] - min_length, side="right"))
+        if stop:
+            weight = marginal(places[:stop], places[r : r + 1]) + forward[:stop] + odds
+            weight[0] -= odds
+            forward[r] = np.logaddexp.reduce(weight)
+    for left in range(last - 1, 0, -1):
+        first = int(np.searchsorted(places, places[left] + min_length))
+        if first <= last:
+            weight = marginal(places[left : left + 1], places[first:]) + backward[first:] + odds
+            backward[left] = np.logaddexp.reduce(weight)
+    probability = np.zeros(int(places[-1]))
+    inside = slice(1, last)
+    probability[places[inside]] = np.exp(np.minimum(forward[inside] + backward[inside] - forward[last], 0.0))
+    return ChangePosterior(places, probability, float(forward[last]), forward)
+
+
+def sample_changes(
+    posterior: ChangePosterior,
+    marginal: Marginal,
+    price: float,
+    n: int,
+    rng: np.random.Generator,
+    min_length: int = 1,
+) -> list[np.ndarray]:
+    """Draw segmentations from the posterior, last change first.
+
+    Parameters
+    ----------
+    posterior : ChangePosterior
+        From `change_posterior` with the same marginal, price and min_length.
+    marginal, price, min_length
+        As there.
+    n : int
+        Number of draws.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    list of ndarray
+        Change points of each draw.
+
+    Examples
+    --------
+    >>> from hidamari.inference.costs import Mean
+    >>> x = np.array([0.0, 0.3, -0.2, 5.0, 5.2, 4.9])
+    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, 1.0)
+    >>> posterior = change_posterior(marginal, np.arange(7), price=6.0)
+    >>> sample_changes(posterior, marginal, 6.0, 1, np.random.default_rng(0))
+    [array([3])]
+    """
+    places, forward = posterior.places, posterior.forward
+    pending = {len(places) - 1: list(range(n))}
+    drawn: list[list[int]] = [[] for _ in range(n)]
+    # All draws that stand at one place share the weights of the change before it.
+    for r in range(len(places) - 1, 0, -1):
+        here = pending.pop(r, [])
+        if not here:
+            continue
+        stop = int(np.searchsorted(places, places[r] - min_length, side="right"))
+        weight = marginal(places[:stop], places[r : r + 1]) + forward[:stop] - 0.5 * price
+        weight[0] += 0.5 * price
+        chance = np.exp(weight - weight.max())
+        for i, at in zip(here, rng.choice(stop, size=len(here), p=chance / chance.sum())):
+            if at > 0:
+                drawn[i].append(int(places[at]))
+                pending.setdefault(int(at), []).append(i)
+    return [np.array(found[::-1], dtype=np.int64) for found in drawn]
+
+
+def intervals(
+    marginal: Marginal,
+    change_points: ArrayLike,
+    n_rows: int,
+    level: float = 0.95,
+    min_length: int = 1,
+    simultaneous: bool = False,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Highest posterior density intervals of each change, its neighbours held where they are.
+
+    P(change k at t) is proportional to m(a, t) m(t, b), a and b the changes beside it. The interval is the
+    shortest run of rows that holds the rows of highest probability.
+
+    Parameters
+    ----------
+    marginal : callable
+        Log weight of segments, from `log_marginals`.
+    change_points : array_like of int
+        Rising.
+    n_rows : int
+        T.
+    level : float
+        Probability of an interval.
+    min_length : int
+        Fewest rows of a segment.
+    simultaneous : bool
+        Take 1 - (1 - level) / K instead, so that all K intervals hold together (Bonferroni).
+
+    Returns
+    -------
+    ndarray, shape (K, 2)
+        First and last row of each interval, both inside.
+    list of ndarray
+        Probability of every row between the neighbours of each change, from a + 1 on.
+
+    Examples
+    --------
+    >>> from hidamari.inference.costs import Mean
+    >>> x = np.array([0.0, 0.3, -0.2, 2.0, 2.2, 1.9])
+    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, 1.0)
+    >>> intervals(marginal, [3], 6)[0]
+    array([[1, 5]])
+    """
+    changes = np.asarray(change_points, dtype=np.int64)
+    edges = np.concatenate([[0], changes, [n_rows]])
+    if simultaneous and len(changes):
+        level = 1.0 - (1.0 - level) / len(changes)
+    bounds, chances = np.empty((len(changes), 2), np.int64), []
+    for k in range(len(changes)):
+        a, b = edges[k : k + 1], edges[k + 2 : k + 3]
+        rows = np.arange(a[0] + 1, b[0])
+        allowed = (rows >= a[0] + min_length) & (rows <= b[0] - min_length)
+        chance = np.zeros(len(rows))
+        at = rows[allowed]
+        log = marginal(np.broadcast_to(a, at.shape), at) + marginal(at, np.broadcast_to(b, at.shape))
+        weight = np.exp(log - log.max())
+        chance[allowed] = weight / weight.sum()
+        order = np.argsort(-chance, kind="stable")
+        held = order[: int(np.searchsorted(np.cumsum(chance[order]), level)) + 1]
+        bounds[k] = rows[held.min()], rows[held.max()]
+        chances.append(chance)
+    return bounds, chances
+
+
+def best_number(cost: Cost, cache: Any, places: ArrayLike, n_changes: int, min_length: int = 1) -> np.ndarray:
+    """Changes of least cost among all segmentations with a given number of them at some places.
+
+    Parameters
+    ----------
+    cost, cache
+        Segment cost, and ``cost.prepare(X)``.
+    places : array_like of int
+        Rows where a change is allowed; begins with 0 and ends with T.
+    n_changes : int
+        How many.
+    min_length : int
+        Fewest rows of a segment.
+
+    Returns
+    -------
+    ndarray of int
+
+    Raises
+    ------
+    ValueError
+        If so many segments do not fit.
+
+    References
+    ----------
+    Auger and Lawrence, Algorithms for the optimal identification of segment neighborhoods, 1989.
+
+    Examples
+    --------
+    >>> from hidamari.inference.costs import Mean
+    >>> best_number(Mean(), Mean().prepare([0.0, 0.1, 5.0, 5.1]), np.arange(5), 1)
+    array([2])
+    """
+    places = np.asarray(places, dtype=np.int64)
+    P = len(places)
+    prices = np.full((P, P), np.inf)
+    for left in range(P - 1):
+        first = int(np.searchsorted(places, places[left] + min_length))
+        prices[left, first:] = cost.costs(cache, places[left : left + 1], places[first:])
+    best, last = prices[0], []
+    for _ in range(n_changes):
+        with_one_more = best[:, None] + prices
+        last.append(np.argmin(with_one_more, axis=0))
+        best = np.min(with_one_more, axis=0)
+    if not np.isfinite(best[-1]):
+        raise ValueError(
+            f"n_changes is {n_changes}: so many segments of {min_length} rows or more do not fit"
+        )
+    found, at = [], P - 1
+    for back in reversed(last):
+        at = int(back[at])
+        found.append(int(places[at]))
+    return np.array(found[::-1], dtype=np.int64)

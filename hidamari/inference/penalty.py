@@ -1,0 +1,224 @@
+"""What a change point must earn: the default penalty, and the noise that it is measured in."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hidamari.inference._divide import divider
+from hidamari.inference._rows import resolution, table
+from hidamari.inference.costs import Mean
+
+__all__ = ["Noise", "clip_outliers", "default_penalty", "estimate_noise"]
+
+_LEVELS = 24  # noise levels that are tried
+_HALF_WINDOW = 5  # rows on either side of an outlier
+
+
+class Noise(NamedTuple):
+    """Noise about the segments' means, as an autoregression that all units share the order of."""
+
+    variance: np.ndarray  # (d,) long-run variance: the sum of all autocovariances
+    marginal: np.ndarray  # (d,) variance of a row
+    order: int  # of the autoregression
+    change_points: np.ndarray  # (K,) of the segmentation that it is the noise of
+
+    @property
+    def rows_for_one(self) -> float:
+        """How many rows tell as much as one independent row would, on average over units; at least 1."""
+        moving = self.marginal > 0
+        ratio = self.variance[moving] / self.marginal[moving]
+        return max(1.0, float(ratio.mean())) if moving.any() else 1.0
+
+
+def default_penalty(n_rows: int, n_parameters: int) -> float:
+    r"""Price of one change point in units of twice the log likelihood.
+
+    beta = p + 2 sqrt(p log T) + 2 log T, for p parameters a segment and T rows. Without a change the gain by
+    splitting at a given row is chi-squared with p degrees of freedom, and exceeds beta with a probability of
+    1 / T at most.
+
+    Parameters
+    ----------
+    n_rows, n_parameters : int
+        T and p.
+
+    Returns
+    -------
+    float
+
+    References
+    ----------
+    Laurent and Massart, Adaptive estimation of a quadratic functional by model selection, 2000, lemma 1.
+
+    Examples
+    --------
+    >>> round(default_penalty(1000, 1), 1), round(default_penalty(1000, 20), 1)
+    (20.1, 57.3)
+    """
+    x = np.log(n_rows)
+    return float(n_parameters + 2.0 * np.sqrt(n_parameters * x) + 2.0 * x)
+
+
+def clip_outliers(X: ArrayLike, bound: float = 3.0) -> np.ndarray:
+    """Pull rows that stand out from their neighbours back to ``bound`` standard deviations from them.
+
+    Each entry is compared with the median of the 11 rows around it; the standard deviation is 1.4826 times
+    the median of the absolute differences of a column. Runs of up to five rows can be outliers, longer ones
+    are segments and are kept.
+
+    Parameters
+    ----------
+    X : array_like, shape (T, d) or (T,)
+        Series; NaN where not observed.
+    bound : float
+        In standard deviations.
+
+    Returns
+    -------
+    ndarray, shape (T, d)
+
+    References
+    ----------
+    Hampel, The influence curve and its role in robust estimation, 1974.
+
+    Examples
+    --------
+    >>> clip_outliers([0.0, 1.0, 2.0, 99.0, 2.0, 0.0, 1.0]).ravel().round(2).tolist()
+    [0.0, 1.0, 2.0, 5.45, 2.0, 0.0, 1.0]
+    """
+    from scipy.ndimage import median_filter
+
+    x = table(X)
+    filled = _filled(x)
+    around = median_filter(filled, size=(2 * _HALF_WINDOW + 1, 1), mode="nearest")
+    off = x - around
+    seen = ~np.isnan(x).all(axis=0)
+    width = np.zeros(x.shape[1])
+    width[seen] = 1.4826 * np.nanmedian(np.abs(off[:, seen]), axis=0)
+    # Where most rows equal their neighbours the median tells nothing about the others.
+    width[width == 0.0] = np.inf
+    return around + np.clip(off, -bound * width, bound * width)
+
+
+def estimate_noise(X: ArrayLike, min_length: int | None = None, max_order: int = 2) -> Noise:
+    r"""Long-run variance of the noise of a series whose mean may change.
+
+    Slow noise and a changing mean look alike. Segmentations s for a range of assumed noise levels are
+    compared by the likelihood of a piecewise constant mean with autoregressive noise of order q,
+
+        T sum_j log v_j(s, q) + q d log T + 2 beta K(s),
+
+    v_j the innovation variance of unit j, K the number of changes, beta the default penalty. Twice the
+    penalty, because the levels are chosen as well: noise that explains the series is preferred to changes.
+    The best one's noise has long-run variance v_j / (1 - a_1 - ... - a_q)^2, corrected for the number of
+    fitted parameters, and at least the variance of rounding, r^2 / 12 with r the step of the recording.
+
+    Parameters
+    ----------
+    X : array_like, shape (T, d) or (T,)
+        Series; NaN where not observed.
+    min_length : int, optional
+        Fewest rows of a segment.
+    max_order : int
+        Largest order q; 0 takes rows as independent.
+
+    Returns
+    -------
+    Noise
+        Variance 0 for units that never vary.
+
+    References
+    ----------
+    Cho and Fryzlewicz, Multiple change point detection under serial dependence: wild contrast maximisation
+    and gappy Schwarz algorithm, 2024.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = estimate_noise(2.0 * rng.normal(size=1000) + 5.0 * (np.arange(1000) > 500))
+    >>> noise.variance.round(1), noise.change_points
+    (array([3.8]), array([500]))
+    """
+    from hidamari.inference._noise import residual_covariances
+
+    x = table(X)
+    n, d = x.shape
+    centred = x - _column_mean(x)
+    variance = _column_mean(centred**2)
+    moving = variance > 0.0
+    if not moving.any():
+        none = np.zeros(d)
+        return Noise(none, none.copy(), 0, np.empty(0, np.int64))
+    scale = np.sqrt(variance[moving])
+    z = np.ascontiguousarray(centred[:, moving] / scale)
+    least = (resolution(x[:, moving]) / scale) ** 2 / 12.0
+    beta = default_penalty(n, z.shape[1])
+    search = divider(z, Mean(), min_length=min_length)
+    lags = min(max_order, (n - 1) // 4)
+    covariances = np.empty((lags + 1, z.shape[1]))
+    best: tuple[float, Noise] | None = None
+    tried: set[tuple[int, ...]] = set()
+    # From one change that all rows pay for to changes that a ten-thousandth of the variance pays for.
+    for level in np.geomspace(max(n / 8.0, 1.0), 1e-4, _LEVELS):
+        changes = search(beta * level).change_points
+        if tuple(changes) in tried:
+            continue
+        tried.add(tuple(changes))
+        if 6 * len(changes) > n:
+            break
+        residual_covariances(z, np.concatenate([[0], changes, [n]]), covariances)
+        innovation, memory = _autoregressions(np.maximum(covariances, 0.0) if lags == 0 else covariances)
+        innovation = np.maximum(innovation, np.maximum(least, np.finfo(float).tiny))
+        orders = np.arange(lags + 1)
+        fit = n * np.log(innovation).sum(axis=1) + z.shape[1] * orders * np.log(n)
+        q = int(fit.argmin())
+        value = float(fit[q]) + 2.0 * beta * len(changes)
+        if best is None or value < best[0]:
+            spare = n / max(n - len(changes) - 1 - q, 1)
+            long_run = np.maximum(innovation[q] * spare / (1.0 - memory[q]) ** 2, least)
+            marginal = np.maximum(covariances[0], least)
+            best = value, Noise(long_run, marginal, q, changes)
+    assert best is not None  # the first level is always tried
+    found = best[1]
+    full, own = np.zeros(d), np.zeros(d)
+    full[moving], own[moving] = found.variance * scale**2, found.marginal * scale**2
+    return found._replace(variance=full, marginal=own)
+
+
+def _autoregressions(covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Innovation variance and sum of the coefficients of every order, (order, d) each, by Levinson-Durbin."""
+    lags = len(covariances) - 1
+    variances, sums = [covariances[0]], [np.zeros(covariances.shape[1])]
+    a = np.zeros((lags + 1, covariances.shape[1]))
+    for q in range(1, lags + 1):
+        left = covariances[q] - (a[1:q] * covariances[q - 1 : 0 : -1]).sum(axis=0)
+        last = np.divide(left, variances[-1], out=np.zeros_like(left), where=variances[-1] > 0.0)
+        # Missing entries can make a sequence that no stationary process has.
+        last = np.clip(last, -0.999, 0.999)
+        a[1:q] -= last * a[q - 1 : 0 : -1].copy()
+        a[q] = last
+        variances.append(variances[-1] * (1.0 - last**2))
+        sums.append(a[1 : q + 1].sum(axis=0))
+    return np.array(variances), np.array(sums)
+
+
+def _column_mean(x: np.ndarray) -> np.ndarray:
+    """Mean of what was observed of each column, about its first entry; 0 for none."""
+    seen = ~np.isnan(x)
+    first = np.where(seen.any(axis=0), x[seen.argmax(axis=0), np.arange(x.shape[1])], 0.0)
+    off = np.where(seen, x - first, 0.0)
+    return first + off.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+
+
+def _filled(x: np.ndarray) -> np.ndarray:
+    """Missing entries on a straight line between their neighbours."""
+    if not np.isnan(x).any():
+        return x
+    filled = x.copy()
+    rows = np.arange(len(x))
+    for column in filled.T:
+        seen = ~np.isnan(column)
+        if seen.any():
+            column[~seen] = np.interp(rows[~seen], rows[seen], column[seen])
+    return filled
