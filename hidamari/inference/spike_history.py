@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _MOST_STEPS = 100  # Newton steps; a dozen are enough unless spikes are separable
+_FLAT = 1e-6  # of the curvature that a constant rate would give
 _LARGEST = 30.0  # log of a rate per bin beyond which a population has run away
 
 
@@ -338,10 +339,9 @@ def _poisson_regression(
         now, rate, value = new
         # Newton's decrement: twice the climb that is left.
         if slope @ move < 1e-20 * len(y) + 1e-14:
-            return (
-                w,
-                cho_solve(cho_factor((X.T * rate) @ X + np.diag(held)), np.eye(len(w))),
-                float(value),
-                step,
-            )
+            curvature = (X.T * rate) @ X + np.diag(held)
+            # On the way to infinite weights the rates that hold them vanish, and the climb with them.
+            if (np.diag(curvature) < _FLAT * y.mean() * (X**2).sum(axis=0)).any():
+                break
+            return w, cho_solve(cho_factor(curvature), np.eye(len(w))), float(value), step
     raise ValueError(f"the likelihood of unit {unit} has no maximum: spikes are separable; give a ridge")
