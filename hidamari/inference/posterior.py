@@ -18,6 +18,7 @@ from hidamari.statespace.types import Sites, StateSpace
 __all__ = ["Posterior", "condition", "condition_with_slope", "empty_sites", "infer_sites", "site_kl"]
 
 _PLAIN_BELOW = 1e7  # plain covariances keep nine digits up to here, more than a variational posterior has
+_LONG = 2.0**-5  # a step that may end the search
 _SMALLEST_STEP = 2.0**-40  # a step this small that still lowers the ELBO can only be rounding
 
 
@@ -94,11 +95,11 @@ def infer_sites(
     exposure : float
         Seconds per bin, for counts.
     sites : Sites, optional
-        Where to start; by default the better of two starts, a step from the prior and one from the data.
+        Where to start, if it is not far; by default the better of two starts, a step from the prior and one from the data.
     max_sweeps : int
         At most so many accepted steps.
     tol : float
-        Stop when a full step raises the ELBO by less than this fraction of it.
+        Stop when a full step would raise the ELBO by less than this fraction of it.
 
     Returns
     -------
@@ -117,14 +118,17 @@ def infer_sites(
             elbo = expected.value - site_kl(candidate, mean, cov, log_evidence)
         return candidate, mean, cov, expected.sites, elbo
 
-    if sites is not None:
-        current = look(sites)
-    else:
+    given = None if sites is None else look(sites)
+    if given is not None and (max_sweeps == 0 or not _is_far(given[3].j - given[0].j)):
+        current = given
+    else:  # sites that were found for other parameters may be worse than none
         current = look(empty_sites(len(y), readout.loadings.shape[1]))
-        if not np.isfinite(current[4]) or _is_far(current[3]):
+        if not np.isfinite(current[4]) or _is_far(current[3].j):
             informed = look(_from_data(y, readout, likelihood, exposure))
             if not np.isfinite(current[4]) or informed[4] > current[4]:
                 current = informed
+        if given is not None and given[4] >= current[4]:
+            current = given
     history = [current[4]]
     rho, converged = 1.0, False
     while len(history) <= max_sweeps:
@@ -135,6 +139,7 @@ def infer_sites(
         new = look(step)
         # rounding of the sums alone moves the ELBO by about this much (of the new sums it may be infinite)
         slack = 1e-13 * (abs(current[4]) + abs(float(np.vdot(old.j, current[1]))))
+        slack = max(slack, 0.1 * tol * max(abs(current[4]), 1.0))  # nor do falls matter that end the search
         if not new[4] >= current[4] - slack:
             rho /= 2
             if rho < _SMALLEST_STEP:
@@ -143,16 +148,17 @@ def infer_sites(
             continue
         gain, current = new[4] - current[4], new
         history.append(current[4])
-        if rho == 1.0 and gain <= tol * max(abs(current[4]), 1.0):
+        # a fraction rho of a step brings about so much of its rise; where full ones fall, it must do
+        if rho >= _LONG and gain <= rho * tol * max(abs(current[4]), 1.0):
             converged = True
             break
-        rho = min(1.0, 2 * rho)
+        rho = min(1.0, 1.5 * rho)  # not twice: that may fall every time
     return Posterior(*current[:3], current[3], current[4], tuple(history), converged)
 
 
-def _is_far(target: Sites) -> bool:
-    """Whether a full step from the prior would throw a latent many prior deviations away."""
-    return bool(np.abs(target.j).max(initial=0.0) > 10.0)
+def _is_far(step: np.ndarray) -> bool:
+    """Whether a full step may throw a latent many prior deviations away."""
+    return bool(not np.abs(step).max(initial=0.0) <= 10.0)
 
 
 def _from_data(y: np.ndarray, readout: Readout, likelihood, exposure: float) -> Sites:
