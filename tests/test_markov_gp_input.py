@@ -100,6 +100,61 @@ def test_short_series():
     np.testing.assert_allclose(new().fit([3.0], [1.3]).smooth()["mean"], 1.0)
 
 
+def test_one_entry_teaches_nothing():
+    for y in ([2.0], [np.nan, 2.0]):
+        model = hd.MarkovGP(progress=False).fit(T[: len(y)], y)
+        assert model.message_ == "there is nothing to learn" and model.mean_[0] == 2.0
+        assert model.smooth().latent_var.values.max() > 1e-3
+
+
+ODD = {
+    "constant": (T, np.full(5, 3.0), "gaussian"),
+    "zero": (T, np.zeros(5), "gaussian"),
+    "equal times": (np.ones(5), Y, "gaussian"),
+    "nanoseconds": (1.7e18 + 1e9 * T, Y, "gaussian"),
+    "tiny": (T, 1e-12 * Y, "gaussian"),
+    "huge": (T, 1e12 * Y, "gaussian"),
+    "silent output": (T, np.c_[Y, np.full(5, np.nan)], "gaussian"),
+    "clusters": (np.r_[T, 1e6 + T], np.r_[Y, Y], "gaussian"),
+    "line": (T, 3.0 * T, "gaussian"),
+    "no counts": (np.arange(50.0), np.zeros(50), "poisson"),
+    "no dispersed counts": (np.arange(50.0), np.zeros(50), "negative_binomial"),
+    "one class": (np.arange(50.0), np.ones(50, bool), "bernoulli"),
+    "two halves": (np.arange(50.0), np.arange(50) > 25, "bernoulli"),
+    "a burst": (np.arange(50.0), np.where(np.arange(50) == 30, 100_000, 1), "poisson"),
+    "outliers": (np.arange(50.0), np.where(np.arange(50) % 9, np.sin(np.arange(50) / 5), 9.0), "student_t"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_data_settle_on_finite_answers(name):
+    """Warnings are errors here: it settles, in few seconds, and its mean is about that of the data."""
+    times, y, likelihood = ODD[name]
+    model = hd.MarkovGP(likelihood=likelihood, progress=False).fit(times, y)
+    found = model.smooth()
+    assert all(np.isfinite(found[name]).all() for name in found.data_vars)
+    assert (found.latent_var > 0.0).all()
+    if name not in ("silent output", "outliers"):
+        scale = np.abs(y).max() or 1.0
+        assert np.mean(found["mean"].values) == pytest.approx(np.mean(y), abs=0.02 * scale)
+
+
+def test_outputs_in_unequal_units_are_told_of():
+    y = np.c_[Y, 1e4 * Y]
+    with pytest.warns(UserWarning, match="share one kernel and its variance"):
+        model = hd.MarkovGP(progress=False).fit(T, y)
+    assert np.isfinite(model.smooth()["mean"]).all()
+    with pytest.raises(ValueError, match=r"y holds 1e\+200; allowed: sizes up to 1e\+150"):
+        new().fit(T, np.full(5, 1e200))
+
+
+def test_nile_by_default():
+    """J. Durbin and S. J. Koopman, Time Series Analysis by State Space Methods, 2012, section 2.10.3."""
+    model = hd.MarkovGP(hd.Wiener(0), progress=False).fit(hd.datasets.load_nile())
+    assert model.likelihood_.variance == pytest.approx(15_099, rel=5e-4)
+    assert model.kernel_.variance == pytest.approx(1_469, rel=1e-3)
+
+
 def test_dates():
     days = pd.date_range("2020-02-27", periods=5, freq="D")
     expected = answer(np.arange(5.0), Y)

@@ -227,7 +227,11 @@ def _search(
 
     with np.errstate(divide="ignore"):
         bounds = np.where(real[:, None], allowed, np.log(np.where(real[:, None], 1.0, allowed)))
-    scale = np.where(real, np.sqrt(scales(model, series).variance), 1.0)
+    size = scales(model, series)
+    of_bias = [
+        size.own[int(n.partition("[")[2].rstrip("]"))] if n.startswith("bias[") else np.nan for n in names
+    ]
+    scale = np.where(real, np.sqrt(np.where(np.isnan(of_bias), size.variance, of_bias)), 1.0)
     return _Search(look, scale, scale, [(float(low), float(high)) for low, high in bounds])
 
 

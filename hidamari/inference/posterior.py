@@ -95,7 +95,7 @@ def infer_sites(
     exposure : float
         Seconds per bin, for counts.
     sites : Sites, optional
-        Where to start, if it is not far; by default the better of two starts, a step from the prior and one from the data.
+        Where to start, if it is not far; else the better of a step from the prior and one from the data.
     max_sweeps : int
         At most so many accepted steps.
     tol : float

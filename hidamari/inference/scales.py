@@ -217,8 +217,8 @@ def hold(model: GPModel, fixed: Mapping[str, Any]) -> tuple[GPModel, list[str]]:
 
 
 def movable(names: list[str], model: GPModel, data: Data, mean_given: bool) -> list[str]:
-    """What can be learnt: nothing without data, and no mean that is given or that exact observations hide."""
-    if not np.isfinite(data.values).any():
+    """What can be learnt: nothing from one entry, no mean that is given or that exact observations hide."""
+    if np.isfinite(data.values).sum() < 2:  # of one observation any model makes a certainty
         return []
     noise = np.asarray(getattr(model.likelihood, "variance", 1.0)) + (
         0.0 if data.error is None else data.error

@@ -15,6 +15,8 @@ __all__ = ["Scales", "is_real", "limits", "scales", "starts"]
 _SERIES = 16  # of the longest series, as many as a periodogram needs
 _SHORTEST, _LONGEST = 0.1, 10.0  # lengthscale, in smallest gaps and in durations
 _SMALLEST, _LARGEST = 1e-8, 1e3  # a variance, in variances of y
+_UNITLESS = (0.05, 100.0)  # lengthscale of a form that repeats, beside its period
+_ROUNDING = 1e-13
 _ANY = 1e6  # the factor by which a parameter of unknown meaning may change
 
 
@@ -26,6 +28,7 @@ class Scales(NamedTuple):
     duration: float  # of the longest series
     variance: float  # of y within outputs; 1 where eta is not in the units of y
     mean: np.ndarray  # of eta in each output
+    own: np.ndarray  # variance of y in each output; 1 where eta is not in the units of y
 
 
 def scales(model: GPModel, series: Series) -> Scales:
@@ -47,18 +50,26 @@ def scales(model: GPModel, series: Series) -> Scales:
     positive = own[own > 0.0] if (own > 0.0).any() else np.ones(1)
     N, seen = len(model.bias), ~np.isnan(series.y)
     count = np.maximum(np.bincount(series.output[seen], minlength=N), 1)
-    mean, variance = np.asarray(model.bias, float), 1.0
+    mean, variance, each = np.asarray(model.bias, float), 1.0, np.ones(N)
     if model.likelihood.real:
-        mean = np.bincount(series.output[seen], series.y[seen], N) / count
-        spread = series.y[seen] - mean[series.output[seen]]
+        output, y = series.output[seen], series.y[seen]
+        mean = np.bincount(output, y / count[output], N)
+        size = np.abs(y).max(initial=0.0)
+        spread = y - mean[output]
+        spread[np.abs(spread) <= _ROUNDING * size] = 0.0
+        if not spread.any():  # constants: their size
+            spread = y if size > 0.0 else np.ones(len(y))
         unit = float(np.abs(spread).max(initial=0.0)) or 1.0  # squares may leave the range of the format
-        variance = unit**2 * float(np.mean((spread / unit) ** 2)) if seen.any() and spread.any() else 1.0
+        square = (spread / unit) ** 2
+        variance = unit**2 * float(np.mean(square)) if seen.any() else 1.0
+        each = unit**2 * np.bincount(output, square, N) / count
+        each = np.where(each > 0.0, each, variance)
     elif seen.any():
         total = np.array([np.mean(series.y[seen & (series.output == o)] + 1e-3) for o in range(N)])
         with np.errstate(all="ignore"):
             level = np.asarray(model.likelihood.link(total), float)
         mean = np.where(np.isfinite(level), level, mean)
-    return Scales(float(positive.min()), float(np.median(positive)), duration or 1.0, variance, mean)
+    return Scales(float(positive.min()), float(np.median(positive)), duration or 1.0, variance, mean, each)
 
 
 def limits(
@@ -71,7 +82,8 @@ def limits(
 
     Lengthscales lie between a tenth of the smallest gap and ten durations, frequencies between a tenth of a
     cycle in the duration and half the median rate, variances between 1e-8 and 1e3 times that of y, those of
-    integrated white noise likewise in their own units; a bias within a hundred deviations of the mean.
+    integrated white noise likewise in their own units; a bias within a hundred deviations of the mean; a
+    lengthscale within a period, which has no unit, between 0.05 and 100.
 
     Parameters
     ----------
@@ -171,19 +183,24 @@ def is_real(model: GPModel, names: Sequence[str]) -> np.ndarray:
 def _limit(model: GPModel, name: str, size: Scales) -> tuple[float, float]:
     """Lowest and highest value of one parameter."""
     end, value = _end(name), _values(model, [name])[0]
+    if _has_no_unit(model, name):
+        return _UNITLESS
     if end in ("lengthscale", "period"):
         return _SHORTEST * size.shortest, _LONGEST * size.duration
     if end == "frequency":
         return 0.1 / size.duration, max(0.5 / size.median, 0.2 / size.duration)
     if name.startswith("bias"):
-        reach = 100.0 * np.sqrt(size.variance)
-        centre = size.mean[int(name.partition("[")[2].rstrip("]"))]
+        output = int(name.partition("[")[2].rstrip("]"))
+        reach, centre = 100.0 * np.sqrt(size.own[output]), size.mean[output]
         return centre - reach, centre + reach
     if end == "variance":
-        unit, power = size.variance, _power(model, name)
+        output = name.partition("[")[2].rstrip("]")
+        unit, power = size.own[int(output)] if output else size.variance, _power(model, name)
         return _SMALLEST * unit / size.duration**power, _LARGEST * unit / size.median**power
     if end == "scale":
-        return np.sqrt(_SMALLEST * size.variance), np.sqrt(_LARGEST * size.variance)
+        output = name.partition("[")[2].rstrip("]")
+        unit = size.own[int(output)] if output else size.variance
+        return np.sqrt(_SMALLEST * unit), np.sqrt(_LARGEST * unit)
     if is_real(model, [name])[0]:
         return -np.inf, np.inf
     return value / _ANY, value * _ANY
@@ -193,6 +210,11 @@ def _power(model: GPModel, name: str) -> int:
     """The power of seconds in a variance: above 0 for white noise integrated, whose variance grows."""
     owner = _walk(model, name.split(".")[:-1])
     return 0 if getattr(owner, "is_stationary", True) else 2 * int(getattr(owner, "order", 0)) + 1
+
+
+def _has_no_unit(model: GPModel, name: str) -> bool:
+    """Whether a lengthscale is one within a period."""
+    return _end(name) == "lengthscale" and hasattr(_walk(model, name.split(".")[:-1]), "period")
 
 
 def _walk(tree: Any, parts: list[str]) -> Any:
@@ -207,6 +229,8 @@ def _draw(
 ) -> float:
     """A random start of one parameter."""
     end = _end(name)
+    if _has_no_unit(model, name):
+        return float(np.exp(rng.uniform(np.log(0.3), np.log(3.0))))
     if end in ("lengthscale", "period"):
         return float(np.exp(rng.uniform(np.log(size.median), np.log(max(size.duration, size.median)))))
     if end == "frequency":

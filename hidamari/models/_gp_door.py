@@ -1,5 +1,6 @@
 """The door of Gaussian process models: times and observations in any common form, and labelled answers."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import date
@@ -21,9 +22,12 @@ __all__ = [
     "new_times",
     "observe",
     "to_labelled",
+    "warn_of_units",
 ]
 
 _UNITS = {"s": "s", "ms": "ms", "us": "us", "ns": "ns", "min": "m", "h": "h", "D": "D", "W": "W"}
+_LARGEST = 1e150
+_UNEQUAL = 100.0  # ratio of standard deviations of outputs from which a shared variance drowns some
 _YEAR = np.timedelta64(31557600, "s")  # the Julian year, 365.25 days
 
 
@@ -108,6 +112,11 @@ def check_observed(observed: Observed, likelihood: Likelihood, fitted: Observed 
     for r, own in enumerate(values):
         name = "y" if observed.form == "array" else f"y[{r}]"
         likelihood.check(own[:, 0] if observed.vector else own, name)
+        largest = np.max(np.abs(own), where=~np.isnan(own), initial=0.0)
+        if likelihood.real and largest > _LARGEST:
+            raise ValueError(
+                f"{name} holds {largest:g}; allowed: sizes up to {_LARGEST:g}, whose squares exist"
+            )
     if not isinstance(likelihood, Gaussian):
         if observed.error is not None:
             raise ValueError(f"error is for Gaussian noise alone, found with likelihood {likelihood!r}")
@@ -127,6 +136,22 @@ def check_observed(observed: Observed, likelihood: Likelihood, fitted: Observed 
                     f"{name} has conflicting exact observations at time {times[order][first]:g}: "
                     f"{column[first]:g} and {column[second]:g}; allowed: one value, or noise"
                 )
+
+
+def warn_of_units(observed: Observed, likelihood: Likelihood) -> None:
+    """Warn of outputs in units so different that a kernel shared by all cannot describe each."""
+    y = observed.values[:, np.isfinite(observed.values).sum(0) > 1]
+    if not likelihood.real or y.shape[1] < 2:
+        return
+    spread = np.nanstd(y, axis=0)
+    low, high = spread[spread > 0.0].min(initial=np.inf), spread.max()
+    if high > _UNEQUAL * low:
+        warnings.warn(
+            f"y has outputs with standard deviations from {low:.2g} to {high:.2g}, which share one kernel "
+            "and its variance: divide each by its own, or fit a model to each",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_begin(kernel: Kernel, times: list[np.ndarray], new: list[np.ndarray]) -> None:

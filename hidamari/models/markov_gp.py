@@ -153,6 +153,7 @@ class MarkovGP(Estimator):
         likelihood = get_likelihood(self.likelihood)
         observed = door.observe(times, y, error, Clock(self.time_unit, None))
         door.check_observed(observed, likelihood)
+        door.warn_of_units(observed, likelihood)
         data = Data(observed.times, observed.values, observed.error, float(exposure))
         model = scales.start_model(data, self.kernel, self.likelihood, self.mean)
         model, names = scales.hold(model, fixed)
