@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hidamari.inference.costs import Cost, MeanVariance, Sums
+from hidamari.inference.costs import Cost, Covariance, MeanVariance, Sums
 
 __all__ = [
     "ChangePosterior",
@@ -59,6 +59,8 @@ def change_prior(penalty: float, n_rows: int, n_parameters: int, reference: floa
     >>> round(information, 2), round(price, 2)
     (1.03, 13.82)
     """
+    if n_parameters == 0:
+        return 1.0, float(penalty)
     occam = max((penalty - 2.0 * np.log(n_rows)) / n_parameters, 1.0)
     return float(reference / np.expm1(occam)), float(penalty - n_parameters * occam)
 
@@ -71,7 +73,8 @@ def log_marginals(
     log m = -C / (2 tempering) - p / 2 log(1 + n / information), n the observed rows: the best likelihood,
     times the part of the prior's volume that the segment leaves. For the mean this is exact up to a factor
     common to all segments when n exceeds the prior's information; for other costs it is Laplace's
-    approximation, and for mean and variance together it is corrected to be exact under the prior 1 / sigma.
+    approximation. For mean and variance, or covariance, it is corrected to be exact for few rows, under a
+    prior that is flat in the mean and in the logarithm of the scale.
 
     Parameters
     ----------
@@ -107,9 +110,38 @@ def log_marginals(
         volume = np.log1p((seen[ends] - seen[starts]) / information)
         return -0.5 * cost.costs(cache, starts, ends) / tempering - 0.5 * p * volume
 
-    if not (isinstance(cost, MeanVariance) and isinstance(cache, Sums)):
-        return laplace
-    return lambda starts, ends: laplace(starts, ends) + _small_sample(cache, starts, ends) / tempering
+    if isinstance(cost, MeanVariance) and isinstance(cache, Sums):
+        return lambda starts, ends: laplace(starts, ends) + _small_sample(cache, starts, ends) / tempering
+    if isinstance(cost, Covariance) and cost.centred and isinstance(cache, Sums):
+        return lambda starts, ends: laplace(starts, ends) + _few_rows(cost, cache, starts, ends) / tempering
+    return laplace
+
+
+def _few_rows(cost: Covariance, cache: Sums, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Log of exact over Laplace for mean and covariance, relative to that of the whole series.
+
+    The integral over both, under the prior |Sigma|^-(d+1)/2, is
+    n^-d/2 pi^-(n-1)d/2 Gamma_d((n - 1) / 2) |S|^-(n-1)/2, S the scatter about the mean.
+    """
+    from scipy.special import multigammaln
+
+    d = cache.rows.x.shape[1]
+    p = d * (d + 1) // 2 + d
+
+    def gap(n: np.ndarray, price: np.ndarray) -> np.ndarray:
+        """Difference for n rows and a cost."""
+        log_det = price / n - d * (1.0 + np.log(2.0 * np.pi))
+        scatter = 0.5 * (n - 1.0) * (d * np.log(n) + log_det)
+        exact = multigammaln(0.5 * (n - 1.0), d) - scatter - 0.5 * (n - 1.0) * d * np.log(np.pi)
+        return exact - 0.5 * d * np.log(n) + 0.5 * price + 0.5 * p * np.log(n)
+
+    prices = cost.costs(cache, starts, ends)
+    n = cache.prefix[ends, 0] - cache.prefix[starts, 0]
+    possible = np.isfinite(prices) & (n > d)
+    last = len(cache.prefix) - 1
+    whole = gap(cache.prefix[last, 0], cost.costs(cache, 0, last))
+    full = gap(np.where(possible, n, d + 1.0), np.where(possible, prices, 0.0))
+    return np.where(possible, full - whole, 0.0)
 
 
 def _small_sample(cache: Sums, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from hidamari.inference.costs import Mean
 __all__ = ["Noise", "clip_outliers", "default_penalty", "estimate_noise"]
 
 _LEVELS = 24  # noise levels that are tried
+_PREFERENCE = 1.5  # of noise with memory to changes
+_DEEPEST = 4.0  # times below the innovations' variance, levels are tried no more
 _HALF_WINDOW = 5  # rows on either side of an outlier
 
 
@@ -107,12 +109,13 @@ def estimate_noise(X: ArrayLike, min_length: int | None = None, max_order: int =
     Slow noise and a changing mean look alike. Segmentations s for a range of assumed noise levels are
     compared by the likelihood of a piecewise constant mean with autoregressive noise of order q,
 
-        T sum_j log v_j(s, q) + q d log T + 2 beta K(s),
+        T sum_j log v_j(s, q) + q d log T + 1.5 beta K(s),
 
-    v_j the innovation variance of unit j, K the number of changes, beta the default penalty. Twice the
-    penalty, because the levels are chosen as well: noise that explains the series is preferred to changes.
+    v_j the innovation variance of unit j, K the number of changes, beta the default penalty. A factor above 1
+    prefers noise with memory where changes explain a series hardly better. It was chosen on series that
+    people marked: 1 finds more changes than they do where a series drifts, 2 misses frequent small ones.
     The best one's noise has long-run variance v_j / (1 - a_1 - ... - a_q)^2, corrected for the number of
-    fitted parameters, and at least the variance of rounding, r^2 / 12 with r the step of the recording.
+    fitted parameters, and at least r^2 / T with r the step of the recording.
 
     Parameters
     ----------
@@ -152,7 +155,8 @@ def estimate_noise(X: ArrayLike, min_length: int | None = None, max_order: int =
         return Noise(none, none.copy(), 0, np.empty(0, np.int64))
     scale = np.sqrt(variance[moving])
     z = np.ascontiguousarray(centred[:, moving] / scale)
-    least = (resolution(x[:, moving]) / scale) ** 2 / 12.0
+    # Noise that n rows do not show may still be as large as one row off by one step of the recording.
+    least = (resolution(x[:, moving]) / scale) ** 2 / n
     beta = default_penalty(n, z.shape[1])
     search = divider(z, Mean(), min_length=min_length)
     lags = min(max_order, (n - 1) // 4)
@@ -173,12 +177,14 @@ def estimate_noise(X: ArrayLike, min_length: int | None = None, max_order: int =
         orders = np.arange(lags + 1)
         fit = n * np.log(innovation).sum(axis=1) + z.shape[1] * orders * np.log(n)
         q = int(fit.argmin())
-        value = float(fit[q]) + 2.0 * beta * len(changes)
+        value = float(fit[q]) + _PREFERENCE * beta * len(changes)
         if best is None or value < best[0]:
             spare = n / max(n - len(changes) - 1 - q, 1)
             long_run = np.maximum(innovation[q] * spare / (1.0 - memory[q]) ** 2, least)
             marginal = np.maximum(covariances[0], least)
             best = value, Noise(long_run, marginal, q, changes)
+        if level < innovation[q].mean() / _DEEPEST:
+            break  # changes that gain less than the noise of single rows are noise
     assert best is not None  # the first level is always tried
     found = best[1]
     full, own = np.zeros(d), np.zeros(d)

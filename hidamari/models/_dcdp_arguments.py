@@ -1,15 +1,12 @@
 """Arguments of DCDP: what is allowed, the cost that they name, and the rows that it prices."""
 
-from collections.abc import Callable
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hidamari.arrays import Trials, as_trials
-from hidamari.inference.changes import best_number
 from hidamari.inference.costs import (
-    Additive,
     Biweight,
     Cost,
     Counts,
@@ -19,17 +16,11 @@ from hidamari.inference.costs import (
     Regression,
     Variance,
 )
+from hidamari.inference.kalman_cost import Kalman
 from hidamari.inference.penalty import clip_outliers, estimate_noise
-from hidamari.inference.segments import (
-    Segmentation,
-    divide_and_conquer,
-    fpop,
-    optimal_partitioning,
-    pelt,
-    seeded_binary,
-)
 from hidamari.inference.sparse_mean import SparseMean
 from hidamari.models._door import check_number, check_whole
+from hidamari.statespace.kernels import Matern
 
 __all__ = [
     "Series",
@@ -38,8 +29,6 @@ __all__ = [
     "make_cost",
     "make_task",
     "read_series",
-    "search",
-    "search_number",
 ]
 
 MODELS = (
@@ -50,11 +39,12 @@ MODELS = (
     "regression",
     "counts",
     "autoregressive",
+    "state_space",
 )
 _SEARCHES = ("auto", "divide", "fpop", "pelt", "optimal", "seeded")
+_PUBLISHED = ("mean", "sparse_mean", "covariance", "regression")
 _SCALED = (Mean, SparseMean, Biweight)  # costs in units of the noise variance
 _ROBUST_LENGTH = 5  # rows; shorter runs are taken for outliers
-_EXACT_ROWS = 1_500  # up to which every row is a candidate for a given number of changes
 
 
 class Series(NamedTuple):
@@ -121,8 +111,12 @@ def check_arguments(model: Any, n_rows: int, d: int) -> None:
         raise ValueError(
             f"model must be one of {MODELS} or a cost of hidamari.inference.costs, found {model.model!r}"
         )
-    if not isinstance(model.search, str) or model.search not in _SEARCHES:
-        raise ValueError(f"search must be one of {_SEARCHES}, found {model.search!r}")
+    for name, allowed in {"search": _SEARCHES, "procedure": ("union", "paper")}.items():
+        value = getattr(model, name)
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, found {value!r}")
+    if model.procedure == "paper" and not (isinstance(model.model, str) and model.model in _PUBLISHED):
+        raise ValueError(f"model must be one of {_PUBLISHED} with procedure='paper', found {model.model!r}")
     for name in ("robust", "simultaneous"):
         if not isinstance(getattr(model, name), bool | np.bool_):
             raise ValueError(f"{name} must be True or False, found {getattr(model, name)!r}")
@@ -138,8 +132,10 @@ def check_arguments(model: Any, n_rows: int, d: int) -> None:
     check_whole("min_length", model.min_length, 1, optional=True)
     check_whole("n_changes", model.n_changes, 0, optional=True)
     check_whole("order", model.order, 1)
-    if not isinstance(model.interval, Real) or not 0.0 < float(model.interval) < 1.0:
-        raise ValueError(f"interval must be a probability between 0 and 1, found {model.interval!r}")
+    check_number("bin_s", model.bin_s)
+    level = model.interval
+    if level is not None and (not isinstance(level, Real) or not 0.0 < float(level) < 1.0):
+        raise ValueError(f"interval must be a probability between 0 and 1, or None, found {level!r}")
     if isinstance(model.noise, str):
         if model.noise not in ("auto", "independent"):
             raise ValueError(f"noise must be 'auto', 'independent' or a number, found {model.noise!r}")
@@ -153,7 +149,7 @@ def check_arguments(model: Any, n_rows: int, d: int) -> None:
 
 def make_task(model: Any, X: np.ndarray, y: Any, known: Task | None = None) -> Task:
     """Cost, rows and noise of checked arguments; noise and length as in ``known`` where that is given."""
-    cost = make_cost(model)
+    cost = make_cost(model, len(X))
     rows = _rows(model, X, y)
     scaled = isinstance(cost, _SCALED)
     robust = bool(model.robust) and scaled and not isinstance(cost, Biweight) and model.noise == "auto"
@@ -195,10 +191,10 @@ def _usual_length(model: Any, cost: Cost, least: int, robust: bool) -> int:
     )
     # A few rows can lie on a line or in a plane by chance, which a free variance takes for certainty.
     past = int(model.order) if model.model == "autoregressive" else 0
-    return least + past + (3 if own_variance else 0)
+    return 2 * least + 3 + past if own_variance else least + past
 
 
-def make_cost(model: Any) -> Cost:
+def make_cost(model: Any, n_rows: int) -> Cost:
     """The cost that ``model`` names, or is."""
     match model.model:
         case "mean":
@@ -215,7 +211,18 @@ def make_cost(model: Any) -> Cost:
             return Regression(variance="segment")
         case "sparse_mean":
             return SparseMean()
+        case "state_space":
+            return _state_space(model, n_rows)
     return model.model
+
+
+def _state_space(model: Any, n_rows: int) -> Kalman:
+    """Gaussian process with the kernel, or one of seven lengthscales; for rows of variance 1 in all."""
+    noise = (0.02, 0.1, 0.5) if isinstance(model.noise, str) else float(model.noise) ** 2
+    if model.kernel is not None:
+        return Kalman(model.kernel, noise, bin_s=float(model.bin_s))
+    scales = np.geomspace(2.0, max(n_rows / 10.0, 4.0), 7) * float(model.bin_s)
+    return Kalman(Matern(0, 1.0), noise, tuple(map(float, scales)), float(model.bin_s))
 
 
 def _rows(model: Any, X: np.ndarray, y: Any) -> np.ndarray:
@@ -232,49 +239,10 @@ def _rows(model: Any, X: np.ndarray, y: Any) -> np.ndarray:
             np.concatenate([np.full(lag, np.nan), X[: len(X) - lag, 0]]) for lag in range(1, model.order + 1)
         ]
         return np.column_stack([*past, X])
+    if model.model == "state_space" and isinstance(model.noise, str):
+        seen = ~np.isnan(X)
+        count = np.maximum(seen.sum(axis=0), 1)
+        off = X - np.where(seen, X, 0.0).sum(axis=0) / count
+        spread = np.sqrt(np.where(seen, off**2, 0.0).sum(axis=0) / count)
+        return off / np.where(spread > 0.0, spread, 1.0)
     return X
-
-
-def search(model: Any, task: Task, penalty: float) -> Segmentation:
-    """The segmentation that the chosen engine finds."""
-    cost, rows, length = task.cost, task.rows, task.min_length
-    n, d = rows.shape
-    method = model.search
-    if method == "auto":
-        single = d == 1 and length == 1 and isinstance(cost, Mean | Biweight | Counts | Variance)
-        method = "fpop" if single and n <= 100_000 and model.grid == "auto" else "divide"
-        if method == "divide" and not isinstance(cost, Additive) and n <= 500 and model.grid == "auto":
-            method = "optimal"
-    if method == "fpop":
-        if length > 1:
-            raise ValueError(f"min_length must be 1 with search='fpop', found {length}")
-        return fpop(rows, cost, penalty)
-    if method == "divide":
-        return divide_and_conquer(rows, cost, penalty, grid=model.grid, min_length=length)
-    engine: Callable[..., Segmentation] = {
-        "pelt": pelt,
-        "optimal": optimal_partitioning,
-        "seeded": seeded_binary,
-    }[method]
-    return engine(rows, cost, penalty, min_length=length)
-
-
-def search_number(model: Any, task: Task, penalty: float) -> Segmentation:
-    """The segmentation with ``n_changes`` changes: exact for short series, else among good candidates."""
-    n, wanted = len(task.rows), int(model.n_changes)
-    cache = task.cost.prepare(task.rows)
-    if n <= _EXACT_ROWS:
-        places = np.arange(n + 1)
-    else:
-        # Candidates of the search whose penalty is low enough for twice as many changes.
-        found, price = search(model, task, penalty), penalty
-        for _ in range(60):
-            if len(found.change_points) >= 2 * wanted:
-                break
-            price /= 2.0
-            found = search(model, task, price)
-        places = np.unique(np.concatenate([[0, n], found.change_points]))
-    changes = best_number(task.cost, cache, places, wanted, task.min_length)
-    edges = np.concatenate([[0], changes, [n]])
-    cost = float(np.sum(task.cost.costs(cache, edges[:-1], edges[1:])))
-    return Segmentation(changes, cost, float(penalty), 0, 1, True)

@@ -16,9 +16,8 @@ from hidamari.models._dcdp_arguments import (
     make_cost,
     make_task,
     read_series,
-    search,
-    search_number,
 )
+from hidamari.models._dcdp_search import search, search_number
 from hidamari.models._dcdp_segments import parameters_of, segments_dataset
 
 __all__ = ["DCDP"]
@@ -41,7 +40,8 @@ class DCDP(Estimator):
     model : str or Cost
         What is constant within a segment: ``"mean"``; ``"mean_variance"``; ``"sparse_mean"``, the mean, of
         which few units change; ``"covariance"``; ``"regression"`` of y on X; ``"counts"``, Poisson rates;
-        ``"autoregressive"``, the prediction of a single unit from its last ``order`` rows. Or a cost of
+        ``"autoregressive"``, the prediction of a single unit from its last ``order`` rows;
+        ``"state_space"``, a Gaussian process of each unit that begins anew at a change. Or a cost of
         ``hidamari.inference.costs``, or anything with its methods.
     penalty : float, optional
         Price of a change, in units of twice the log likelihood. By default
@@ -52,8 +52,8 @@ class DCDP(Estimator):
         Engine; see ``hidamari.inference.segments``. "auto" is exact for short series and for one unit
         without ``min_length``.
     min_length : int, optional
-        Fewest rows of a segment. By default what the cost needs, three more where a segment has a variance
-        of its own, and 5 for a robust mean.
+        Fewest rows of a segment. By default what the cost needs; three more than twice that where a segment
+        has a variance of its own, since a few rows can lie on a line by chance; and 5 for a robust mean.
     noise : {"auto", "independent"}, float or array of shape (unit,)
         For means: "auto" estimates the long-run variance of noise with memory, "independent" the variance of
         noise without, numbers are known standard deviations. For counts and variances "auto" divides the
@@ -63,14 +63,24 @@ class DCDP(Estimator):
         deviations are pulled back before the search.
     n_changes : int, optional
         Find so many changes, whatever the penalty.
-    interval : float
-        Probability of each interval.
+    procedure : {"union", "paper"}
+        The search described here, or the published one (``hidamari.inference.dcdp_paper``), with ``penalty``
+        as its gamma and by default one chosen on alternate rows. For complete rows.
+    interval : float or None
+        Probability of each interval. None leaves out ``intervals_`` and ``probability_``, which take longer
+        than the search.
     simultaneous : bool
         Make the intervals hold all together (Bonferroni).
     exposure : float or array of shape (time,) or (time, unit)
         For counts: length of the bins.
     order : int
         For ``"autoregressive"``: rows that predict the next.
+    kernel : Kernel or sequence of Kernel, optional
+        For ``"state_space"``; of several each segment takes the best. By default exponential covariances of
+        seven lengthscales. Where ``noise`` is not given, rows are brought to mean 0 and variance 1, and the
+        best of three shares of noise is taken.
+    bin_s : float
+        For ``"state_space"``: time from row to row.
 
     Attributes
     ----------
@@ -129,10 +139,13 @@ class DCDP(Estimator):
         noise: Any = "auto",
         robust: bool = True,
         n_changes: int | None = None,
-        interval: float = 0.95,
+        procedure: str = "union",
+        interval: float | None = 0.95,
         simultaneous: bool = False,
         exposure: Any = 1.0,
         order: int = 1,
+        kernel: Any = None,
+        bin_s: float = 1.0,
     ):
         self.model = model
         self.penalty = penalty
@@ -142,10 +155,13 @@ class DCDP(Estimator):
         self.noise = noise
         self.robust = robust
         self.n_changes = n_changes
+        self.procedure = procedure
         self.interval = interval
         self.simultaneous = simultaneous
         self.exposure = exposure
         self.order = order
+        self.kernel = kernel
+        self.bin_s = bin_s
 
     def fit(self, X: Any, y: Any = None) -> "DCDP":
         """Find the change points of a recording.
@@ -178,7 +194,10 @@ class DCDP(Estimator):
         self.cost_, self.penalty_, self.converged_ = found.cost, float(penalty), bool(found.converged)
         self._keep_labels(series)
         self.parameters_ = parameters_of(self, series.values, task, found.change_points)
-        self._weigh(task)
+        for name in ("intervals_", "probability_"):
+            vars(self).pop(name, None)
+        if self.interval is not None:
+            self._weigh(task, float(self.interval))
         return self
 
     def predict(self, X: Any, y: Any = None) -> np.ndarray:
@@ -199,7 +218,14 @@ class DCDP(Estimator):
         if series.values.shape[1] != self.n_features_in_:
             raise ValueError(f"X has {series.values.shape[1]} units; the model has {self.n_features_in_}")
         check_arguments(self, *series.values.shape)
-        known = Task(make_cost(self), series.values, self.noise_, self.tempering_, self.noise_order_, 1)
+        known = Task(
+            make_cost(self, len(series.values)),
+            series.values,
+            self.noise_,
+            self.tempering_,
+            self.noise_order_,
+            1,
+        )
         return self._find(make_task(self, series.values, y, known), self.penalty_).change_points
 
     def transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -277,7 +303,7 @@ class DCDP(Estimator):
         labels = self.labels_[rows]
         return labels.astype(self.label_kind_) if self.label_kind_ else labels
 
-    def _weigh(self, task: Task) -> None:
+    def _weigh(self, task: Task, level: float) -> None:
         """Intervals of the changes, and the probability of a change at every row."""
         cost, n = task.cost, self.n_rows_
         cache = cost.prepare(task.rows)
@@ -286,7 +312,7 @@ class DCDP(Estimator):
         information, price = change_prior(self.penalty_ / task.tempering, n, p, typical)
         marginal = log_marginals(cost, cache, task.rows, information, task.tempering)
         self.intervals_, chances = intervals(
-            marginal, self.change_points_, n, float(self.interval), task.min_length, self.simultaneous
+            marginal, self.change_points_, n, level, task.min_length, self.simultaneous
         )
         most = _PLACES if isinstance(cost, Additive) else _SLOW_PLACES
         places = self._places(chances, most)
