@@ -70,9 +70,10 @@ def log_marginals(
 ) -> Marginal:
     r"""Log weight of a segment with its parameters integrated out, as a function of starts and ends.
 
-    log m = -C / (2 tempering) - p / 2 log(1 + n / information), n the observed rows: the best likelihood,
-    times the part of the prior's volume that the segment leaves. For the mean this is exact up to a factor
-    common to all segments when n exceeds the prior's information; for other costs it is Laplace's
+    log m = -C / (2 tempering) - p / 2 (log(1 + n / kappa) + kappa / (n + kappa)), n the observed rows and
+    kappa the prior's information: the best likelihood, times the part of the prior's volume that the segment
+    leaves, less what p parameters gain from noise and the prior would take back. Up to a factor common to all
+    segments that is exact for the mean where n is large beside kappa; for other costs it is Laplace's
     approximation. For mean and variance, or covariance, it is corrected to be exact for few rows, under a
     prior that is flat in the mean and in the logarithm of the scale.
 
@@ -99,16 +100,16 @@ def log_marginals(
     >>> from hidamari.inference.costs import Mean
     >>> x = np.array([0.0, 2.0, 7.0])
     >>> log_marginals(Mean(), Mean().prepare(x), x, 1.0)(np.array([0]), np.array([2])).round(3)
-    array([-1.549])
+    array([-1.716])
     """
     x = np.asarray(X, dtype=np.float64).reshape(len(np.asarray(X)), -1)
     p = cost.n_parameters(x.shape[1])
     seen = np.concatenate([[0.0], np.cumsum((~np.isnan(x)).mean(axis=1))])
 
     def laplace(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Profile likelihood and the volume of its peak."""
-        volume = np.log1p((seen[ends] - seen[starts]) / information)
-        return -0.5 * cost.costs(cache, starts, ends) / tempering - 0.5 * p * volume
+        """Profile likelihood, less the volume of its peak and what it fits of the noise."""
+        n = (seen[ends] - seen[starts]) / information
+        return -0.5 * cost.costs(cache, starts, ends) / tempering - 0.5 * p * (np.log1p(n) + 1.0 / (1.0 + n))
 
     if isinstance(cost, MeanVariance) and isinstance(cache, Sums):
         return lambda starts, ends: laplace(starts, ends) + _small_sample(cache, starts, ends) / tempering
@@ -123,7 +124,7 @@ def _few_rows(cost: Covariance, cache: Sums, starts: np.ndarray, ends: np.ndarra
     The integral over both, under the prior |Sigma|^-(d+1)/2, is
     n^-d/2 pi^-(n-1)d/2 Gamma_d((n - 1) / 2) |S|^-(n-1)/2, S the scatter about the mean.
     """
-    from scipy.special import multigammaln
+    from scipy.special import multigammaln  # pyright: ignore[reportAttributeAccessIssue]
 
     d = cache.rows.x.shape[1]
     p = d * (d + 1) // 2 + d
