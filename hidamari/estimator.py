@@ -37,6 +37,10 @@ _PARTS = frozenset(
     | {"SquaredExponential", "Sum", "Wiener"}
     | {"Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"}
 )
+# Segment costs, which have a module of their own.
+_COSTS = frozenset(
+    {"Biweight", "Counts", "Covariance", "Exponential", "Mean", "MeanVariance", "Regression", "Variance"}
+)
 
 _PRIORS = frozenset(
     {"Beta", "Cauchy", "Exponential", "Gamma", "Gumbel", "HalfCauchy", "HalfNormal", "InverseGamma"}
@@ -209,7 +213,7 @@ def _encode(value, where, arrays):
         pairs = enumerate(value.items())
         return {"dict": [[_encode(k, "key", {}), _encode(v, f"{where}.{i}", arrays)] for i, (k, v) in pairs]}
     kind = type(value).__name__
-    if is_dataclass(value) and kind in _PARTS and type(value) is getattr(import_module("hidamari"), kind):
+    if is_dataclass(value) and kind in _PARTS | _COSTS and type(value) is _part(kind):
         names = [field.name for field in fields(value) if field.init]
         parts = {name: _encode(getattr(value, name), f"{where}.{name}", arrays) for name in names}
         return {"part": kind, "fields": parts}
@@ -222,8 +226,8 @@ def _encode(value, where, arrays):
     if isinstance(value, np.random.Generator) and type(value.bit_generator) is np.random.PCG64:
         return {"generator": "PCG64", "state": _encode(value.bit_generator.state, where, arrays)}
     allowed = (
-        "numbers, strings, None, arrays, lists, tuples, dictionaries, kernels, likelihoods, common priors of "
-        "numpyro with numbers, and default_rng"
+        "numbers, strings, None, arrays, lists, tuples, dictionaries, kernels, likelihoods, costs, common "
+        "priors of numpyro with numbers, and default_rng"
     )
     raise ValueError(f"found {kind}, allowed are {allowed}")
 
@@ -248,13 +252,19 @@ def _decode(value, read) -> Any:
             generator.state = _decode(state, read)
             return np.random.Generator(generator)
         case {"part": str(name), "fields": dict(parts)}:
-            part = getattr(import_module("hidamari"), _registered(name, _PARTS, "kernel or likelihood"))
+            part = _part(_registered(name, _PARTS | _COSTS, "kernel, likelihood or cost"))
             known = _keep_known(parts, [f.name for f in fields(part) if f.init], f"{name}'s fields")
             return part(**{field: _decode(item, read) for field, item in known.items()})
         case {"prior": str(name), "fields": dict(parts)}:
             prior = getattr(import_module("numpyro.distributions"), _registered(name, _PRIORS, "prior"))
             return prior(**{field: float(item) for field, item in parts.items()})
     raise ValueError(f"a value with keys {sorted(value)[:5]} is of no known kind")
+
+
+def _part(name):
+    """Look up a kernel, a likelihood or a cost that is registered."""
+    home = "hidamari.inference.costs" if name in _COSTS else "hidamari"
+    return getattr(import_module(home), name)
 
 
 def _keep_known(values, known, what):

@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 
 import hidamari as hd
 from hidamari.estimator import _ESTIMATORS, Estimator
+from hidamari.inference import costs
 
 COUNTS = np.random.default_rng(5).poisson(1.0, (3, 25, 6)).astype(float)
 SERIES = np.random.default_rng(6).normal(size=(60, 2)) + 3.0 * (np.arange(60) > 30)[:, None]
@@ -60,6 +61,21 @@ MODELS = {
         },
         COUNTS,
         SMOOTHER,
+    ),
+    "DCDP": Row(
+        {},
+        {
+            "model": costs.MeanVariance(step=0.0),
+            "penalty": 15.0,
+            "search": "optimal",
+            "min_length": 4,
+            "interval": 0.9,
+            "simultaneous": True,
+        },
+        SERIES,
+        {"predict": (SERIES,), "transform": (SERIES,)},
+        ("change_points_", "intervals_", "probability_", "cost_", "penalty_", "noise_"),
+        latents=False,
     ),
     "OnlineChangePoints": Row(
         {"threshold": 8.0, "warm_up": 10},
@@ -150,7 +166,7 @@ def test_fit_returns_itself_and_changes_no_argument(case):
 def test_questions_before_a_fit(case):
     make, arguments, _ = case
     for method, given in MODELS[make.__name__].methods.items():
-        with pytest.raises(NotFittedError, match=rf"{make.__name__} is not fitted yet; call fit\(y\) first"):
+        with pytest.raises(NotFittedError, match=rf"{make.__name__} is not fitted yet; call fit\([yX]\) first"):
             getattr(make(**arguments), method)(*given)
 
 
@@ -236,4 +252,5 @@ def test_the_repr_makes_the_model_again(case):
     make, arguments, _ = case
     model = make(**arguments)
     names = {name: getattr(hd, name) for name in hd.__all__} | {"array": np.array}
+    names |= {name: getattr(costs, name) for name in costs.__all__}
     assert repr(eval(repr(model), names)) == repr(model)
