@@ -20,7 +20,7 @@ from numba import njit
 from hidamari.inference._rows import AXES, MEAN
 from hidamari.inference._sums import OPTIONS
 
-__all__ = ["LOOPS", "descend", "descend_pair", "estimate", "graphical", "loss", "priced", "unpack"]
+__all__ = ["LOOPS", "descend", "descend_pair", "estimate", "graphical", "least", "loss", "priced"]
 
 LOOPS: dict[str, Any] = {key: value for key, value in OPTIONS.items() if key != "_nrt"}
 SWEEPS = 10_000
@@ -320,6 +320,20 @@ def loss(kind, shared, s, theta, p):
     return total
 
 
+@njit(**OPTIONS)
+def least(kind, shared, s, penalty, scaled, ridge, tolerance, theta, A, B, C, u, v):
+    """Loss of rows with sums s at their own estimate, arguments as in `estimate`; inf if there is none."""
+    p = A.shape[0]
+    if kind == AXES and penalty <= 0.0 and s[0] >= p:
+        unpack(s, 1 + p, 1.0 / s[0], B)
+        log_det = cholesky(B)
+        if log_det < np.inf and (ridge <= 0.0 or log_det >= np.log(1e-7)):
+            return s[0] * (p + log_det)
+    if not estimate(kind, shared, s, penalty, scaled, ridge, tolerance, theta, A, B, C, u, v):
+        return np.inf
+    return loss(kind, shared, s, theta, p)
+
+
 @njit(**LOOPS)
 def priced(rows, before, starts, ends, penalty, scaled, ridge, tolerance, out):
     """Losses of segments at their own estimates; starts and ends are indices into before (places, m)."""
@@ -333,5 +347,4 @@ def priced(rows, before, starts, ends, penalty, scaled, ridge, tolerance, out):
         out[k] = 0.0
         if shared and s[0] <= 0.0:
             continue
-        found = estimate(kind, shared, s, penalty, scaled, ridge, tolerance, theta, A, B, C, u, v)
-        out[k] = loss(kind, shared, s, theta, p) if found else np.inf
+        out[k] = least(kind, shared, s, penalty, scaled, ridge, tolerance, theta, A, B, C, u, v)

@@ -51,24 +51,37 @@ def blocks(X: ArrayLike, kind: int) -> Blocks:
     return Blocks(seen.rows, seen.prefix, seen.edges)
 
 
+def before(cache: Blocks, places: np.ndarray) -> np.ndarray:
+    """Sums of all rows before each place, (places, m)."""
+    from hidamari.inference._segments import prefix_at
+
+    out = np.empty((len(places), cache.prefix.shape[1]))
+    prefix_at(cache.rows, cache.prefix, cache.edges, np.asarray(places, dtype=np.int64), out)
+    return out
+
+
 def misfits(
-    cache: Blocks, starts: ArrayLike, ends: ArrayLike, penalty: float, scaled: bool, ridge: float = 0.0
+    cache: Blocks,
+    starts: ArrayLike,
+    ends: ArrayLike,
+    penalty: float,
+    scaled: bool,
+    ridge: float = 0.0,
+    tolerance: float = _TOLERANCE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses of the segments [starts, ends), each at its own penalised estimate, and their rows.
 
     Starts and ends broadcast. Rows of a mean with missing entries are those of the first column.
     """
     from hidamari.inference._lasso import priced
-    from hidamari.inference._segments import prefix_at
 
     a, b = np.broadcast_arrays(np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64))
     places, at = np.unique(np.concatenate([a.ravel(), b.ravel()]), return_inverse=True)
-    before = np.empty((len(places), cache.prefix.shape[1]))
-    prefix_at(cache.rows, cache.prefix, cache.edges, places, before)
+    sums = before(cache, places)
     out = np.empty(a.size)
     first, last = at[: a.size], at[a.size :]
-    priced(cache.rows, before, first, last, float(penalty), scaled, ridge, _TOLERANCE, out)
-    return out.reshape(a.shape), (before[last, 0] - before[first, 0]).reshape(a.shape)
+    priced(cache.rows, sums, first, last, float(penalty), scaled, ridge, tolerance, out)
+    return out.reshape(a.shape), (sums[last, 0] - sums[first, 0]).reshape(a.shape)
 
 
 def _check(penalty: float) -> None:
