@@ -166,7 +166,8 @@ def test_fit_returns_itself_and_changes_no_argument(case):
 def test_questions_before_a_fit(case):
     make, arguments, _ = case
     for method, given in MODELS[make.__name__].methods.items():
-        with pytest.raises(NotFittedError, match=rf"{make.__name__} is not fitted yet; call fit\([yX]\) first"):
+        message = rf"{make.__name__} is not fitted yet; call fit\([yX]\) first"
+        with pytest.raises(NotFittedError, match=message):
             getattr(make(**arguments), method)(*given)
 
 

@@ -10,6 +10,7 @@ from hidamari.inference.costs import Cost, Covariance, MeanVariance, Sums
 
 __all__ = [
     "ChangePosterior",
+    "ChangePrior",
     "best_number",
     "change_posterior",
     "intervals",
@@ -29,7 +30,15 @@ class ChangePosterior(NamedTuple):
     forward: np.ndarray  # (P + 1,) log sum over the segmentations of the rows before each place
 
 
-def change_prior(penalty: float, n_rows: int, n_parameters: int, reference: float) -> tuple[float, float]:
+class ChangePrior(NamedTuple):
+    """What a segment and a change pay."""
+
+    information: float  # kappa: rows that the prior on a segment's parameters is worth
+    price: float  # of a change itself: minus twice the log of its prior odds
+    few: float  # what a segment of hardly any rows pays for each parameter
+
+
+def change_prior(penalty: float, n_rows: int, n_parameters: int, reference: float) -> ChangePrior:
     r"""Prior that makes the posterior pay for a change what the penalised search pays.
 
     A change has probability 1 / T at each row, and the parameters of a segment a prior worth kappa rows: a
@@ -48,34 +57,34 @@ def change_prior(penalty: float, n_rows: int, n_parameters: int, reference: floa
 
     Returns
     -------
-    information : float
-        kappa, in rows.
-    price : float
-        What is left of the penalty for the change itself: 2 log T, or less where the penalty is small.
+    ChangePrior
+        Its price is 2 log T, or less where the penalty is small.
 
     Examples
     --------
-    >>> information, price = change_prior(20.0, n_rows=1000, n_parameters=1, reference=500)
-    >>> round(information, 2), round(price, 2)
+    >>> prior = change_prior(20.0, n_rows=1000, n_parameters=1, reference=500)
+    >>> round(prior.information, 2), round(prior.price, 2)
     (1.03, 13.82)
     """
     if n_parameters == 0:
-        return 1.0, float(penalty)
+        return ChangePrior(1.0, float(penalty), 0.0)
     occam = max((penalty - 2.0 * np.log(n_rows)) / n_parameters, 1.0)
-    return float(reference / np.expm1(occam)), float(penalty - n_parameters * occam)
+    return ChangePrior(
+        float(reference / np.expm1(occam)), float(penalty - n_parameters * occam), float(occam)
+    )
 
 
 def log_marginals(
-    cost: Cost, cache: Any, X: ArrayLike, information: float, tempering: float = 1.0
+    cost: Cost, cache: Any, X: ArrayLike, prior: ChangePrior, tempering: float = 1.0
 ) -> Marginal:
     r"""Log weight of a segment with its parameters integrated out, as a function of starts and ends.
 
-    log m = -C / (2 tempering) - p / 2 (log(1 + n / kappa) + kappa / (n + kappa)), n the observed rows and
-    kappa the prior's information: the best likelihood, times the part of the prior's volume that the segment
-    leaves, less what p parameters gain from noise and the prior would take back. Up to a factor common to all
-    segments that is exact for the mean where n is large beside kappa; for other costs it is Laplace's
-    approximation. For mean and variance, or covariance, it is corrected to be exact for few rows, under a
-    prior that is flat in the mean and in the logarithm of the scale.
+    log m = -C / (2 tempering) - p / 2 (log(1 + n / kappa) + few kappa / (n + kappa)), n the observed rows:
+    the best likelihood, times the part of the prior's volume that the segment leaves, less what p parameters fit
+    of the noise of rows that are few beside the prior's. Where they are not, that is exact for means up to a
+    factor common to all segments, and Laplace's approximation for other costs. For mean and variance, or
+    covariance, it is corrected to be exact for few rows, under a prior that is flat in the mean and in the
+    logarithm of the scale.
 
     Parameters
     ----------
@@ -85,8 +94,8 @@ def log_marginals(
         ``cost.prepare(X)``.
     X : array_like, shape (T, d) or (T,)
         Series.
-    information : float
-        Rows that the prior on the parameters is worth.
+    prior : ChangePrior
+        From `change_prior`.
     tempering : float
         Divides the log likelihood, where rows are not independent.
 
@@ -99,7 +108,8 @@ def log_marginals(
     --------
     >>> from hidamari.inference.costs import Mean
     >>> x = np.array([0.0, 2.0, 7.0])
-    >>> log_marginals(Mean(), Mean().prepare(x), x, 1.0)(np.array([0]), np.array([2])).round(3)
+    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, ChangePrior(1.0, 4.0, 1.0))
+    >>> marginal(np.array([0]), np.array([2])).round(3)
     array([-1.716])
     """
     x = np.asarray(X, dtype=np.float64).reshape(len(np.asarray(X)), -1)
@@ -108,8 +118,9 @@ def log_marginals(
 
     def laplace(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Profile likelihood, less the volume of its peak and what it fits of the noise."""
-        n = (seen[ends] - seen[starts]) / information
-        return -0.5 * cost.costs(cache, starts, ends) / tempering - 0.5 * p * (np.log1p(n) + 1.0 / (1.0 + n))
+        n = (seen[ends] - seen[starts]) / prior.information
+        spent = np.log1p(n) + prior.few / (1.0 + n)
+        return -0.5 * cost.costs(cache, starts, ends) / tempering - 0.5 * p * spent
 
     if isinstance(cost, MeanVariance) and isinstance(cache, Sums):
         return lambda starts, ends: laplace(starts, ends) + _small_sample(cache, starts, ends) / tempering
@@ -165,7 +176,8 @@ def _small_sample(cache: Sums, starts: np.ndarray, ends: np.ndarray) -> np.ndarr
     square = np.where(square > 0.0, square, n * np.where(rows.lone > 0.0, rows.lone, 1.0))
     lone = np.where(rows.lone > 0.0, rows.lone, 1.0)
     exact = gammaln((n - 1.0) / 2.0) - 0.5 * (n - 1.0) * np.log(np.pi * square) - 0.5 * np.log(n)
-    peak = -0.5 * n * (np.log(2.0 * np.pi * square / n) + 1.0) - np.log(n) + 0.5 * np.log(4.0 * np.pi * lone)
+    peak = -0.5 * n * (np.log(2.0 * np.pi * square / n) + 1.0) - np.log(n)
+    peak += 0.5 * np.log(8.0 * np.pi**2 * lone)  # makes the two agree for many rows of the usual variance
     return np.where(enough, exact - peak, 0.0).sum(axis=-1)
 
 
@@ -205,7 +217,7 @@ def change_posterior(
     --------
     >>> from hidamari.inference.costs import Mean
     >>> x = np.array([0.0, 0.3, -0.2, 5.0, 5.2, 4.9])
-    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, 1.0)
+    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, ChangePrior(1.0, 6.0, 1.0))
     >>> change_posterior(marginal, np.arange(7), price=6.0).probability.round(2).tolist()
     [0.0, 0.1, 0.1, 1.0, 0.1, 0.1]
     """
@@ -261,7 +273,7 @@ def sample_changes(
     --------
     >>> from hidamari.inference.costs import Mean
     >>> x = np.array([0.0, 0.3, -0.2, 5.0, 5.2, 4.9])
-    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, 1.0)
+    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, ChangePrior(1.0, 6.0, 1.0))
     >>> posterior = change_posterior(marginal, np.arange(7), price=6.0)
     >>> sample_changes(posterior, marginal, 6.0, 1, np.random.default_rng(0))
     [array([3])]
@@ -324,7 +336,7 @@ def intervals(
     --------
     >>> from hidamari.inference.costs import Mean
     >>> x = np.array([0.0, 0.3, -0.2, 2.0, 2.2, 1.9])
-    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, 1.0)
+    >>> marginal = log_marginals(Mean(), Mean().prepare(x), x, ChangePrior(1.0, 6.0, 1.0))
     >>> intervals(marginal, [3], 6)[0]
     array([[1, 5]])
     """

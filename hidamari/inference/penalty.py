@@ -100,10 +100,12 @@ def clip_outliers(X: ArrayLike, bound: float = 3.0) -> np.ndarray:
     width[seen] = 1.4826 * np.nanmedian(np.abs(off[:, seen]), axis=0)
     # Where most rows equal their neighbours the median tells nothing about the others.
     width[width == 0.0] = np.inf
-    return around + np.clip(off, -bound * width, bound * width)
+    limit = bound * width
+    # Entries that stay are returned as they came, to the last bit.
+    return np.where(np.abs(off) > limit, around + np.clip(off, -limit, limit), x)
 
 
-def estimate_noise(X: ArrayLike, min_length: int | None = None, max_order: int = 2) -> Noise:
+def estimate_noise(X: ArrayLike, min_length: int = 5, max_order: int = 2) -> Noise:
     r"""Long-run variance of the noise of a series whose mean may change.
 
     Slow noise and a changing mean look alike. Segmentations s for a range of assumed noise levels are
@@ -121,8 +123,9 @@ def estimate_noise(X: ArrayLike, min_length: int | None = None, max_order: int =
     ----------
     X : array_like, shape (T, d) or (T,)
         Series; NaN where not observed.
-    min_length : int, optional
-        Fewest rows of a segment.
+    min_length : int
+        Fewest rows of a segment, at most a quarter of all. Outliers and rare events that may be segments of
+        their own leave no noise.
     max_order : int
         Largest order q; 0 takes rows as independent.
 
@@ -158,7 +161,7 @@ def estimate_noise(X: ArrayLike, min_length: int | None = None, max_order: int =
     # Noise that n rows do not show may still be as large as one row off by one step of the recording.
     least = (resolution(x[:, moving]) / scale) ** 2 / n
     beta = default_penalty(n, z.shape[1])
-    search = divider(z, Mean(), min_length=min_length)
+    search = divider(z, Mean(), min_length=max(1, min(min_length, n // 4)))
     lags = min(max_order, (n - 1) // 4)
     covariances = np.empty((lags + 1, z.shape[1]))
     best: tuple[float, Noise] | None = None

@@ -170,10 +170,10 @@ def make_task(model: Any, X: np.ndarray, y: Any, known: Task | None = None) -> T
             np.broadcast_to(np.asarray(model.noise, dtype=float), rows.shape[1]).copy() if scaled else noise
         )
     elif scaled:
-        found = estimate_noise(rows, length, 2 if model.noise == "auto" else 0)
+        found = estimate_noise(rows, max(length, _ROBUST_LENGTH), 2 if model.noise == "auto" else 0)
         noise, order = np.sqrt(np.where(found.variance > 0.0, found.variance, 1.0)), found.order
     elif model.noise == "auto" and isinstance(cost, MeanVariance | Variance | Covariance | Counts):
-        found = estimate_noise(X, max(length, min(_ROBUST_LENGTH, len(rows) // 4)))
+        found = estimate_noise(X, max(length, _ROBUST_LENGTH))
         tempering, order = found.rows_for_one, found.order
         if isinstance(cost, Counts):
             mean = np.nanmean(X, axis=0) if len(X) else np.ones(1)

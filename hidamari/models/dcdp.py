@@ -22,7 +22,8 @@ from hidamari.models._dcdp_segments import parameters_of, segments_dataset
 
 __all__ = ["DCDP"]
 
-_PLACES = 2_000  # up to which every row is a place of the posterior
+_PLACES = 2_000  # up to which every row is a place of the posterior,
+_WORK = 40_000_000  # while the square of their number, times the units, is no more than this
 _SLOW_PLACES = 150  # the same for costs without sums
 
 
@@ -96,7 +97,8 @@ class DCDP(Estimator):
         First and last row of the interval of each change, both inside, its neighbours held.
     probability_ : ndarray, shape (time,)
         Posterior probability that a segment begins with a row. Exact over all segmentations up to 2,000
-        rows; beyond, changes are allowed at a grid of rows and at the likely places of the changes found.
+        rows, fewer for more than ten units; beyond, changes are allowed at a grid of rows and at the likely
+        places of the changes found.
     cost_, penalty_ : float
         Cost of the segmentation, and price of a change.
     noise_ : ndarray, shape (unit,)
@@ -309,14 +311,15 @@ class DCDP(Estimator):
         cache = cost.prepare(task.rows)
         p = cost.n_parameters(task.rows.shape[1])
         typical = n / (self.n_changes_ + 1.0)
-        information, price = change_prior(self.penalty_ / task.tempering, n, p, typical)
-        marginal = log_marginals(cost, cache, task.rows, information, task.tempering)
+        prior = change_prior(self.penalty_ / task.tempering, n, p, typical)
+        marginal = log_marginals(cost, cache, task.rows, prior, task.tempering)
         self.intervals_, chances = intervals(
             marginal, self.change_points_, n, level, task.min_length, self.simultaneous
         )
-        most = _PLACES if isinstance(cost, Additive) else _SLOW_PLACES
+        most = min(_PLACES, int((_WORK / task.rows.shape[1]) ** 0.5))
+        most = most if isinstance(cost, Additive) else min(most, _SLOW_PLACES)
         places = self._places(chances, most)
-        posterior = change_posterior(marginal, places, price, task.min_length)
+        posterior = change_posterior(marginal, places, prior.price, task.min_length)
         self.probability_ = posterior.probability
 
     def _places(self, chances: list[np.ndarray], most: int) -> np.ndarray:
