@@ -3,8 +3,8 @@
 Data are drawn as their notebooks draw them (legacy generator, seed 0; seed b for the univariate figure), four
 segments, three changes. The rows "theirs" are what their notebooks print; "separate" repeats their programme,
 "group" is the conquer step of the paper with our default lambdas and gammas. Error is the Hausdorff distance;
-mean and standard deviation over the sets, numbers of sets with fewer, as many and more changes, CPU seconds a
-set. Covariances other than the identity are drawn through LAPACK, and depend on its build.
+mean and standard deviation over the sets, numbers of sets with fewer, as many and more changes, the mean
+error before the conquer step, CPU seconds a set. Covariances other than the identity are drawn through LAPACK, and depend on its build.
 """
 
 import argparse
@@ -48,18 +48,21 @@ REGRESSION = {
     "regression p=20 b=5, noise": (20, 5.0, (400, 800), 1.0, None),
     "regression p=20 b=1, noise": (20, 1.0, (100, 200), 1.0, None),
 }
-# spacing, step, gammas; error of the figure
+# spacing, step, gammas, grid; error of the figure
 FIGURE = {
-    "univariate 5000 0.25": (5000, 0.25, (50, 100), 113),
-    "univariate 5000 0.5": (5000, 0.5, (50, 100), 26),
-    "univariate 5000 1": (5000, 1.0, (50, 100), 7),
-    "univariate 5000 2": (5000, 2.0, (500, 1000), 2),
-    "univariate 5000 3": (5000, 3.0, (500, 1000), 0.5),
-    "univariate 500 0.5": (500, 0.5, (10, 50, 100), 29),
-    "univariate 500 0.75": (500, 0.75, (10, 50, 100), 9),
-    "univariate 500 1": (500, 1.0, (10, 50, 100), 6),
-    "univariate 500 2": (500, 2.0, (10, 50, 100), 1.3),
-    "univariate 500 3": (500, 3.0, (10, 50, 100), 0.4),
+    "univariate 5000 5 Q=25": (5000, 5.0, (2000, 3000, 4000), 25, 0),
+    "univariate 5000 5 Q=100": (5000, 5.0, (2000, 3000, 4000), 100, 0),
+    "univariate 5000 5 Q=200": (5000, 5.0, (2000, 3000, 4000), 200, 0),
+    "univariate 5000 0.25": (5000, 0.25, (50, 100), 100, 113),
+    "univariate 5000 0.5": (5000, 0.5, (50, 100), 100, 26),
+    "univariate 5000 1": (5000, 1.0, (50, 100), 100, 7),
+    "univariate 5000 2": (5000, 2.0, (500, 1000), 100, 2),
+    "univariate 5000 3": (5000, 3.0, (500, 1000), 100, 0.5),
+    "univariate 500 0.5": (500, 0.5, (10, 50, 100), 100, 29),
+    "univariate 500 0.75": (500, 0.75, (10, 50, 100), 100, 9),
+    "univariate 500 1": (500, 1.0, (10, 50, 100), 100, 6),
+    "univariate 500 2": (500, 2.0, (10, 50, 100), 100, 1.3),
+    "univariate 500 3": (500, 3.0, (10, 50, 100), 100, 0.4),
 }
 
 
@@ -154,36 +157,39 @@ def settings(name: str) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
         shared = {"model": "regression"}
         separate = shared | {"lambdas": 0.1, "gammas": gammas, "min_length": 2, "margin": 2}
         return lambda n: regression_sets(p, amplitude, noise, n), separate, shared, theirs
-    spacing, step, gammas, theirs = FIGURE[name]
-    separate = {"lambdas": 0.0, "gammas": gammas, "min_length": 10, "margin": 10}
-    return lambda n: figure_sets(spacing, step, n), separate, {"min_length": 10}, theirs
+    spacing, step, gammas, grid, theirs = FIGURE[name]
+    shared = {"n_grid": grid, "min_length": 10}
+    separate = shared | {"lambdas": 0.0, "gammas": gammas}
+    return lambda n: figure_sets(spacing, step, n), separate, shared, theirs
 
 
 def run(sets: Iterator[Set], refine: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Errors over all sets."""
-    errors, counts, seconds = [], [], 0.0
+    errors, divided, counts, seconds = [], [], [], 0.0
     for first, second, true in sets:
         X, y = first if isinstance(first, tuple) else (first, None)
         start = time.process_time()
         found = paper_procedure(X, y=y, validation=second, refine=refine, **arguments)
         seconds += time.process_time() - start
         errors.append(hausdorff(found.change_points, true))
+        divided.append(hausdorff(found.preliminary, true))
         counts.append(len(found.change_points))
     k = np.array(counts)
     return {
         "error": float(np.mean(errors)),
-        "sd": float(np.std(errors)) if np.isfinite(errors).all() else float("nan"),
+        "sd": float(np.std(errors)) if np.isfinite(errors).all() else None,
+        "divide": float(np.mean(divided)),
         "counts": [int((k < 3).sum()), int((k == 3).sum()), int((k > 3).sum())],
         "seconds": seconds / len(errors),
-        "errors": errors,
+        "errors": [int(e) if np.isfinite(e) else None for e in errors],
     }
 
 
 def line(name: str, how: str, row: dict[str, Any]) -> str:
     """One row of the table."""
     counts = ", ".join(map(str, row["counts"])) if row["counts"] else ""
-    sd, seconds = (f"{row[k]:.4g}" if row[k] is not None else "" for k in ("sd", "seconds"))
-    return f"| {name} | {how} | {row['error']:.4g} | {sd} | {counts} | {seconds} |"
+    sd, divide, seconds = (f"{row[k]:.4g}" if row[k] is not None else "" for k in ("sd", "divide", "seconds"))
+    return f"| {name} | {how} | {row['error']:.4g} | {sd} | {counts} | {divide} | {seconds} |"
 
 
 def main() -> None:
@@ -197,12 +203,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="add the figures to this file")
     options = parser.parse_args()
     stored = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
-    print("| row | how | error | sd | fewer, equal, more | CPU s |\n|---|---|---|---|---|---|")
+    print("| row | how | error | sd | fewer, equal, more | divide | CPU s |\n|---|---|---|---|---|---|---|")
     for name in (n for n in names if any(n.startswith(o) for o in options.only)):
         sets, separate, group, theirs = settings(name)
         if theirs is not None:
             error, sd, *counts = theirs if isinstance(theirs, tuple) else (theirs, None)
-            published = {"error": error, "sd": sd, "counts": counts, "seconds": None}
+            published = {"error": error, "sd": sd, "counts": counts, "divide": None, "seconds": None}
             stored.setdefault(name, {})["theirs"] = published
             print(line(name, "theirs", published), flush=True)
         for refine in options.refine:

@@ -82,7 +82,7 @@ def paper_procedure(
         (with others, by graphical lasso in the divide step).
     gammas : float or array_like, optional
         Values of gamma to choose from; by default 9 from 6 / Q of the gain of the best single split
-        up to it.
+        up to it, and not below 2 log T.
     validation : array_like or tuple of array_like, optional
         Second sample of the same changes, X or (X, y). By default the even rows choose and the odd rows
         validate, and change points are even; with one lambda and one gamma there is nothing to validate, and
@@ -212,7 +212,7 @@ def _chosen(
     for sparsity in lambdas:
         F = _divide_costs(train, edges, float(sparsity), plan)
         known: dict[tuple[int, int, int], int] = {}  # neighbouring gammas find the same changes
-        for gamma in _gains(F) if gammas is None else gammas:
+        for gamma in _gains(F, n) if gammas is None else gammas:
             coarse = edges[_divide(F, float(gamma))]
             fine = _conquer(train, coarse, float(sparsity), plan, known)
             value = _validated(train, test, fine, float(sparsity), plan)
@@ -234,14 +234,16 @@ def _divide_costs(train: Blocks, edges: np.ndarray, sparsity: float, plan: _Plan
     return F
 
 
-def _gains(F: np.ndarray) -> np.ndarray:
+def _gains(F: np.ndarray, n: int) -> np.ndarray:
     """Penalties from the gain of the best single split down.
 
     A change of size kappa inside of a cell costs up to kappa^2 T / (4 Q) at either edge, and two changes cut
-    the cell out where gamma is less. A split gains kappa^2 T over a small number: hence the least.
+    the cell out where gamma is less. A split gains kappa^2 T over a small number: hence one bound. The best
+    of T splits of noise gains about 2 log T: hence the other.
     """
     most = float(np.max(F[0, -1] - F[0, 1:-1] - F[1:-1, -1], initial=0.0))
-    return np.geomspace(most * min(0.5, 6.0 / (len(F) - 2)), most, 9) if most > 0.0 else np.zeros(1)
+    lowest = max(most * min(0.5, 6.0 / (len(F) - 2)), 2.0 * np.log(n))
+    return np.geomspace(lowest, most, 9) if most > lowest else np.array([lowest])
 
 
 def _divide(F: np.ndarray, gamma: float) -> np.ndarray:
@@ -285,9 +287,9 @@ def _refined(train: Blocks, left: int, middle: int, right: int, zeta: float, pla
         first, stop = first + 1, stop - 1
     theta1, theta2 = np.empty((2, train.rows.x.shape[1] ** 2 + 1))
     sums = before(train, np.array([start, end]))
-    window = *sums, start, end, first, stop
+    window = start, end, first, stop
     how = float(zeta), plan.group, plan.ridge, _TOLERANCE
-    where = local_refinement(train.rows, *window, *how, theta1, theta2)
+    where = local_refinement(train.rows, sums[0], sums[1], *window, *how, theta1, theta2)
     if not plan.group:
         return where
     return last_scan(train.rows, start, end, theta1, theta2) if where >= 0 else middle
