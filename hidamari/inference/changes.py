@@ -80,9 +80,9 @@ def log_marginals(
     r"""Log weight of a segment with its parameters integrated out, as a function of starts and ends.
 
     log m = -C / (2 tempering) - p / 2 (log(1 + n / kappa) + few kappa / (n + kappa)), n the observed rows:
-    the best likelihood, times the part of the prior's volume that the segment leaves, less what p parameters fit
-    of the noise of rows that are few beside the prior's. Where they are not, that is exact for means up to a
-    factor common to all segments, and Laplace's approximation for other costs. For mean and variance, or
+    the best likelihood, times the part of the prior's volume that the segment leaves, less what p parameters
+    fit of the noise of rows that are few beside the prior's. Where they are many, that is exact for means up
+    to a factor common to all segments, and Laplace's approximation for other costs. For mean and variance, or
     covariance, it is corrected to be exact for few rows, under a prior that is flat in the mean and in the
     logarithm of the scale.
 
@@ -151,7 +151,10 @@ def _few_rows(cost: Covariance, cache: Sums, starts: np.ndarray, ends: np.ndarra
     n = cache.prefix[ends, 0] - cache.prefix[starts, 0]
     possible = np.isfinite(prices) & (n > d)
     last = len(cache.prefix) - 1
-    whole = gap(cache.prefix[last, 0], cost.costs(cache, 0, last))
+    price = cost.costs(cache, 0, last)
+    if not np.isfinite(price):
+        return np.zeros(np.shape(prices))
+    whole = gap(cache.prefix[last, 0], price)
     full = gap(np.where(possible, n, d + 1.0), np.where(possible, prices, 0.0))
     return np.where(possible, full - whole, 0.0)
 

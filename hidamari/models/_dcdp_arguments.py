@@ -72,7 +72,7 @@ def read_series(X: Any, name: str = "X") -> Series:
     if type(X).__name__ in ("DataArray", "Series", "Tsd") and np.ndim(X) == 1:
         labels = _labels_of(X)
         X = np.asarray(X.values if hasattr(X, "values") else X.d)
-    if not hasattr(X, "columns") and np.ndim(X) == 1 and not _ragged(X):
+    if not hasattr(X, "columns") and not _ragged(X) and np.ndim(X) == 1:
         X = np.asarray(X)[:, None]
     trials = as_trials(X, name)
     if trials.form != "array":
@@ -176,7 +176,7 @@ def make_task(model: Any, X: np.ndarray, y: Any, known: Task | None = None) -> T
         found = estimate_noise(X, max(length, _ROBUST_LENGTH))
         tempering, order = found.rows_for_one, found.order
         if isinstance(cost, Counts):
-            mean = np.nanmean(X, axis=0) if len(X) else np.ones(1)
+            mean = np.nansum(X, axis=0) / np.maximum((~np.isnan(X)).sum(axis=0), 1)
             fano = found.variance[mean > 0] / mean[mean > 0]
             tempering = max(1.0, float(fano.mean())) if fano.size else 1.0
     return Task(cost, rows / noise, noise, tempering, order, length)

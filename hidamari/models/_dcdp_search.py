@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hidamari.inference.changes import best_number
-from hidamari.inference.costs import Additive, Biweight, Counts, Mean, Variance
+from hidamari.inference.costs import Additive, Biweight, Counts, Covariance, Mean, Regression, Variance
 from hidamari.inference.segments import (
     Segmentation,
     divide_and_conquer,
@@ -19,6 +19,9 @@ from hidamari.models._dcdp_arguments import Task
 
 __all__ = ["search", "search_number"]
 
+_FUNCTIONAL = 100_000  # rows up to which functional pruning is used
+_SLOW_ROWS = 500  # up to which all segments are priced one by one
+_EXACT_WORK = 100_000_000  # numbers that all segments are priced from: about a tenth of a second
 _EXACT_ROWS = 1_500  # up to which every row is a candidate for a given number of changes
 
 
@@ -30,10 +33,7 @@ def search(model: Any, task: Task, penalty: float) -> Segmentation:
     n, d = rows.shape
     method = model.search
     if method == "auto":
-        single = d == 1 and length == 1 and isinstance(cost, Mean | Biweight | Counts | Variance)
-        method = "fpop" if single and n <= 100_000 and model.grid == "auto" else "divide"
-        if method == "divide" and not isinstance(cost, Additive) and n <= 500 and model.grid == "auto":
-            method = "optimal"
+        method = _fitting(cost, n, d, length) if model.grid == "auto" else "divide"
     if method == "fpop":
         if length > 1:
             raise ValueError(f"min_length must be 1 with search='fpop', found {length}")
@@ -46,6 +46,16 @@ def search(model: Any, task: Task, penalty: float) -> Segmentation:
         "seeded": seeded_binary,
     }[method]
     return engine(rows, cost, penalty, min_length=length)
+
+
+def _fitting(cost: Any, n: int, d: int, length: int) -> str:
+    """The exact engine that is fast enough, else the near exact one."""
+    if d == 1 and length == 1 and isinstance(cost, Mean | Biweight | Counts | Variance) and n <= _FUNCTIONAL:
+        return "fpop"
+    if not isinstance(cost, Additive):
+        return "optimal" if n <= _SLOW_ROWS else "divide"
+    numbers = d**3 if isinstance(cost, Covariance | Regression) else d
+    return "pelt" if n * n * numbers <= _EXACT_WORK else "divide"
 
 
 def search_number(model: Any, task: Task, penalty: float) -> Segmentation:

@@ -50,8 +50,8 @@ class DCDP(Estimator):
     grid : "auto" or int
         Number of grid points of the first step.
     search : {"auto", "divide", "fpop", "pelt", "optimal", "seeded"}
-        Engine; see ``hidamari.inference.segments``. "auto" is exact for short series and for one unit
-        without ``min_length``.
+        Engine; see ``hidamari.inference.segments``. "auto" is exact for short series, and for long ones
+        of one unit without ``min_length``.
     min_length : int, optional
         Fewest rows of a segment. By default what the cost needs; three more than twice that where a segment
         has a variance of its own, since a few rows can lie on a line by chance; and 5 for a robust mean.
@@ -190,6 +190,10 @@ class DCDP(Estimator):
         task = make_task(self, series.values, y)
         penalty = self._price(task)
         found = self._find(task, penalty)
+        if not np.isfinite(found.cost):
+            raise ValueError(
+                f"X has {len(task.rows)} rows, too few for {task.cost!r} of {task.rows.shape[1]} units"
+            )
         self.n_rows_, self.n_features_in_ = series.values.shape
         self.noise_, self.noise_order_, self.tempering_ = task.noise, task.order, task.tempering
         self.change_points_, self.n_changes_ = found.change_points, len(found.change_points)
