@@ -4,8 +4,8 @@ Data are drawn as their notebooks draw them (legacy generator, seed 0; seed b fo
 segments, three changes. The rows "theirs" are what their notebooks print; "separate" repeats their programme,
 "group" is the conquer step of the paper with our default lambdas and gammas. Error is the Hausdorff distance;
 mean and standard deviation over the sets, numbers of sets with fewer, as many and more changes, the mean
-error before the conquer step, CPU seconds a set. Covariances other than the identity are drawn through LAPACK,
-and depend on its build.
+error before the conquer step, CPU seconds a set. Covariances other than the identity are drawn through
+LAPACK, and depend on its build.
 """
 
 import argparse
