@@ -261,3 +261,27 @@ def test_without_intervals_there_are_none(rng):
     assert not hasattr(model, "intervals_") and not hasattr(model, "probability_")
     model.set_params(interval=0.5).fit(normal(rng))
     assert model.intervals_.shape == (1, 2)
+
+
+def test_pictures(rng):
+    import matplotlib.pyplot as plt
+
+    x = normal(rng)
+    model = hd.DCDP().fit(x)
+    ax = hd.plotting.change_points(x, model)
+    marks = [line for line in ax.lines if len(set(line.get_xdata())) == 1]
+    assert [line.get_xdata()[0] for line in marks] == (model.change_points_ - 0.5).tolist()
+    assert ax.get_title(loc="left") == "1 change point with 95 % intervals"
+    many = rng.normal(size=(100, 9))
+    assert hd.plotting.change_points(many, hd.DCDP(interval=None).fit(many)).images
+    years = xr.DataArray(x[:, 0], dims="year", coords={"year": ("year", np.arange(400), {"units": "a"})})
+    assert hd.plotting.change_points(years, hd.DCDP().fit(years)).get_xlabel() == "year (a)"
+    with pytest.raises(ValueError, match="y has shape"):
+        hd.plotting.change_points(x[:5], model)
+    with pytest.raises(ValueError, match="model must be fitted"):
+        hd.plotting.change_points(x, hd.DCDP())
+    path = model.path(x)
+    assert hd.plotting.penalty_path(path, model.penalty_).get_ylabel() == "change points"
+    with pytest.raises(ValueError, match="path must be a PenaltyPath"):
+        hd.plotting.penalty_path(3)
+    plt.close("all")

@@ -5,15 +5,18 @@ second, bands hold 95 % of the posterior unless the Dataset says otherwise, and 
 it ends.
 """
 
+from hidamari.plotting.changes import change_points, penalty_path
 from hidamari.plotting.learning import elbo, posterior
 from hidamari.plotting.population import latents, peak_order, raster, rates
 from hidamari.plotting.series import components, prediction
 
 __all__ = [
+    "change_points",
     "components",
     "elbo",
     "latents",
     "peak_order",
+    "penalty_path",
     "posterior",
     "prediction",
     "raster",
