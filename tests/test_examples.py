@@ -147,3 +147,16 @@ def test_co2(tmp_path):
     assert found["MarkovGP"][0] < found["last year, growing"][0] < 1.3
     assert 85 < float(re.search(r"(\S+)% of these weeks lie", printed)[1]) < 99
     assert shows(tmp_path / "results" / "co2.png", 1400)
+
+
+def test_states(tmp_path):
+    printed = run(ROOT / "examples" / "states.py", tmp_path)
+    assert "4 changes found, 4 made" in printed
+    rows = re.findall(r"^ +(\d+) +(\d+) +(\d+) to (\d+)$", printed, re.M)
+    assert len(rows) == 4
+    for made, found, first, last in (map(int, row) for row in rows):
+        assert first <= made <= last and abs(found - made) < 20
+    assert "without a change: 0 found" in printed
+    share, spikes = map(int, re.findall(r"(\d+) % of the (?:time|spikes)", printed))
+    assert share < 40 and spikes > 80
+    assert shows(tmp_path / "results" / "states.png", 900)

@@ -60,8 +60,9 @@ def change_points(y, model, ax=None):
     for first, last in np.asarray(getattr(model, "intervals_", np.empty((0, 2)))):
         low, high = np.interp([first - 0.5, last + 0.5], np.arange(len(time)), time)
         ax.axvspan(low, high, color=PALETTE[1], alpha=0.25, linewidth=0, zorder=1)
+    width = 1.2 if len(edges) < 20 else 0.6
     for place in at[1:-1]:
-        ax.axvline(place, color=PALETTE[1], linewidth=1.2, zorder=4)
+        ax.axvline(place, color=PALETTE[1], linewidth=width, zorder=4)
     ax.set(xlim=(time[0], time[-1]), xlabel=name)
     count = len(edges) - 2
     caption = f"{count} change point{'s' * (count != 1)}"
