@@ -93,7 +93,8 @@ def clip_outliers(X: ArrayLike, bound: float = 3.0) -> np.ndarray:
 
     x = table(X)
     filled = _filled(x)
-    around = median_filter(filled, size=(2 * _HALF_WINDOW + 1, 1), mode="nearest")
+    columns = np.ascontiguousarray(filled.T)
+    around = median_filter(columns, size=(1, 2 * _HALF_WINDOW + 1), mode="nearest").T
     off = x - around
     seen = ~np.isnan(x).all(axis=0)
     width = np.zeros(x.shape[1])
@@ -161,6 +162,7 @@ def estimate_noise(X: ArrayLike, min_length: int = 5, max_order: int = 2) -> Noi
     # Noise that n rows do not show may still be as large as one row off by one step of the recording.
     least = (resolution(x[:, moving]) / scale) ** 2 / n
     beta = default_penalty(n, z.shape[1])
+    columns = np.ascontiguousarray(z.T)
     search = divider(z, Mean(), min_length=max(1, min(min_length, n // 4)))
     lags = min(max_order, (n - 1) // 4)
     covariances = np.empty((lags + 1, z.shape[1]))
@@ -174,7 +176,7 @@ def estimate_noise(X: ArrayLike, min_length: int = 5, max_order: int = 2) -> Noi
         tried.add(tuple(changes))
         if 6 * len(changes) > n:
             break
-        residual_covariances(z, np.concatenate([[0], changes, [n]]), covariances)
+        residual_covariances(columns, np.concatenate([[0], changes, [n]]), covariances)
         innovation, memory = _autoregressions(np.maximum(covariances, 0.0) if lags == 0 else covariances)
         innovation = np.maximum(innovation, np.maximum(least, np.finfo(float).tiny))
         orders = np.arange(lags + 1)
