@@ -1,0 +1,161 @@
+r"""State spaces of least order for a given impulse response or stationary covariance, by the Hankel matrix.
+
+With k_i = C A^{i-1} B for i >= 1 the Hankel matrix [k_{i+j+1}] = O R has the rank of the order, with O the rows
+C A^i and R the columns A^j B. Its singular value decomposition gives both, the shift of O gives A.
+
+References
+----------
+B. L. Ho, R. E. Kalman, Effective construction of linear state-variable models, 1966.
+S.-Y. Kung, A new identification and model reduction algorithm via singular value decomposition, 1978.
+P. Faurre, Stochastic realization algorithms, 1976.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import hankel, svd
+
+from hidamari.statespace.types import StateSpace
+
+__all__ = ["Realisation", "kernel_to_statespace", "realise"]
+
+_ROUNDS = 20000  # of the Riccati recursion
+_SETTLED = 1e-15  # change of the innovation's variance, over the variance
+
+
+class Realisation(NamedTuple):
+    """x_{t+1} = A x_t + B u_t, y_t = C x_t + D u_t."""
+
+    A: np.ndarray  # (d, d)
+    B: np.ndarray  # (d,)
+    C: np.ndarray  # (d,)
+    D: float
+    singular_values: np.ndarray  # all of the Hankel matrix, what was cut among them
+    error: float  # largest deviation from the sequence given
+
+
+def realise(k: ArrayLike, tol: float = 1e-10) -> Realisation:
+    r"""The system of least order whose impulse response is k_0, k_1, ..., to a tolerance.
+
+    Parameters
+    ----------
+    k : array_like, shape (n,)
+        Impulse response, n >= 3: of a calcium indicator, a haemodynamic response, a spike-history filter.
+    tol : float
+        Singular values of the Hankel matrix up to ``tol`` times the largest are cut.
+
+    Returns
+    -------
+    Realisation
+        The Hankel singular values are balanced between input and output.
+
+    Raises
+    ------
+    ValueError
+        If the sequence is too short or not finite, or the tolerance not in [0, 1).
+
+    References
+    ----------
+    Ho and Kalman 1966; Kung 1978.
+
+    Examples
+    --------
+    >>> t = np.arange(50.0)
+    >>> system = realise(np.exp(-t / 10) - np.exp(-t / 2))  # a double exponential has two states
+    >>> len(system.A), system.error < 1e-12
+    (2, True)
+    """
+    values = np.asarray(k, dtype=float)
+    if values.ndim != 1 or len(values) < 3 or not np.isfinite(values).all():
+        raise ValueError(f"k must be a finite vector of 3 values or more, found shape {values.shape}")
+    if not 0.0 <= tol < 1.0:
+        raise ValueError(f"tol is {tol}, but must be in [0, 1)")
+    half = len(values) // 2
+    U, s, Vt = svd(hankel(values[1 : half + 1], values[half:]), full_matrices=False)
+    order = min(int(np.count_nonzero(s > tol * s[0])), half - 1)
+    root = np.sqrt(s[:order])
+    O, R = U[:, :order] * root, root[:, None] * Vt[:order]
+    A = np.linalg.lstsq(O[:-1], O[1:], rcond=None)[0]
+    B, C = R[:, 0], O[0] if order else np.zeros(0)
+    x, found = B, [float(values[0])]
+    for _ in range(len(values) - 1):
+        found.append(float(C @ x))
+        x = A @ x
+    return Realisation(A, B, C, float(values[0]), s, float(np.max(np.abs(values - found))))
+
+
+def kernel_to_statespace(k: ArrayLike, tol: float = 1e-10, n_rows: int | None = None) -> StateSpace:
+    r"""A Markov chain whose read-out has a given stationary covariance k_0, k_1, ..., to a tolerance.
+
+    The covariance is realised as k_i = C A^{i-1} G; the Riccati recursion
+
+        S <- A S A' + (G - A S C') (G - A S C')' / (k_0 - C S C')
+
+    then gives its innovations form x_{t+1} = A x_t + K e_t, f_t = C x_t + e_t. The state is (x_t, e_t).
+
+    Parameters
+    ----------
+    k : array_like, shape (n,)
+        Covariance at lags 0, 1, ..., n - 1, n >= 3: measured, or of a kernel that is no Markov process.
+    tol : float
+        As for :func:`realise`.
+    n_rows : int, optional
+        Rows of the chain, by default n.
+
+    Returns
+    -------
+    StateSpace
+        One chain of order + 1 states.
+
+    Raises
+    ------
+    ValueError
+        If the chain is not stationary, or the sequence cut at this tolerance is no covariance: smooth kernels
+        without a white part have innovations too small for it.
+
+    References
+    ----------
+    Faurre 1976.
+
+    Examples
+    --------
+    >>> chain = kernel_to_statespace(0.8 ** np.arange(20.0))
+    >>> chain.H.shape, round(float(chain.H[0, 0] @ chain.P[0] @ chain.H[0, 0]), 6)
+    ((1, 1, 2), 1.0)
+    """
+    system = realise(k, tol)
+    A, G, C, k0 = system.A, system.B, system.C, system.D
+    d = len(A)
+    if not k0 > 0.0:
+        raise ValueError(f"k[0] is {k0}, but a variance must be positive")
+    radius = float(np.max(np.abs(np.linalg.eigvals(A)), initial=0.0))
+    if radius >= 1.0:
+        raise ValueError(f"k gives a chain with a root of modulus {radius:.6g}: it does not decay")
+    S, variance = np.zeros((d, d)), k0
+    for _ in range(_ROUNDS):
+        gain = (G - A @ (S @ C)) / variance
+        S = A @ S @ A.T + variance * np.outer(gain, gain)
+        before, variance = variance, k0 - float(C @ S @ C)
+        if not variance > 0.0:
+            raise ValueError(
+                "k, cut at this tol, is not a covariance: its innovations have no positive variance. "
+                "Take a smaller tol, or add a white part to k[0]"
+            )
+        if before - variance <= _SETTLED * k0:
+            break
+    gain = (G - A @ (S @ C)) / variance
+    transition = np.zeros((d + 1, d + 1))
+    transition[:d, :d], transition[:d, d] = A, gain
+    Q, P = np.zeros((d + 1, d + 1)), np.zeros((d + 1, d + 1))
+    Q[d, d] = P[d, d] = variance
+    P[:d, :d] = S
+    rows = len(np.asarray(k)) if n_rows is None else n_rows
+    return StateSpace(
+        transition[None, None],
+        Q[None, None],
+        np.zeros(rows, dtype=np.int64),
+        np.append(C, 1.0)[None, None],
+        np.zeros((1, d + 1)),
+        P[None],
+    )
