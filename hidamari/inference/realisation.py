@@ -1,7 +1,7 @@
 r"""State spaces of least order for a given impulse response or stationary covariance, by the Hankel matrix.
 
-With k_i = C A^{i-1} B for i >= 1 the Hankel matrix [k_{i+j+1}] = O R has the rank of the order, with O the rows
-C A^i and R the columns A^j B. Its singular value decomposition gives both, the shift of O gives A.
+With k_i = C A^{i-1} B for i >= 1 the Hankel matrix [k_{i+j+1}] = O R has the rank of the order,
+with O the rows C A^i and R the columns A^j B. Its singular value decomposition gives both, the shift of O A.
 
 References
 ----------
