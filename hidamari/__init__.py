@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Poisson,
         StudentT,
     )
+    from hidamari.models.ar_net import ARNet
     from hidamari.models.cvhm import CVHM
     from hidamari.models.dcdp import DCDP
     from hidamari.models.markov_gp import MarkovGP
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ARNet",
     "CVHM",
     "DCDP",
     "Bernoulli",
@@ -82,6 +84,7 @@ _HOMES = {
     ),
     "inference.likelihoods": ("Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"),
     "inference._jax_distribution": ("MarkovGPDistribution",),
+    "models.ar_net": ("ARNet",),
     "models.cvhm": ("CVHM",),
     "models.dcdp": ("DCDP",),
     "models.online": ("OnlineChangePoints",),

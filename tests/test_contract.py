@@ -30,6 +30,14 @@ class Row(NamedTuple):
 SMOOTHER = {"smooth": (), "predict": ([0.1, 0.33],), "forecast": (2,), "sample": (2,), "score": ()}
 
 MODELS = {
+    "ARNet": Row(
+        {"n_lags": 3},
+        {"penalty": "l1", "alpha": "bic", "trend": 1, "seasonality": {6: 1}, "events": {"move": [31]}},
+        SERIES,
+        {"smooth": (), "predict": (), "forecast": (3,), "score": (), "coefficients": ()},
+        ("coef_", "sigma2_"),
+        latents=False,
+    ),
     "CVHM": Row(
         {"n_latents": 2, "bin_s": 0.02, "tol": 1e-3, "progress": False},
         {

@@ -129,7 +129,7 @@ def sparse_path(
     free, groups, intercept
         As for :func:`coordinate_descent`.
     n_alphas : int
-        Strengths, from the least that keeps nothing down to a thousandth of it.
+        Strengths, from the least that keeps nothing down to a millionth of it.
     debias : bool
         Give the least squares fit of the support, not the penalised one (then without dropping).
 
@@ -200,7 +200,7 @@ def _strengths(problem: Scaled, penalty: str, labels: np.ndarray, n: int) -> np.
         top = np.sqrt(np.bincount(labels, problem.r**2) / np.bincount(labels)).max(initial=0.0)
     else:
         top = np.abs(problem.r).max(initial=0.0)
-    return top * np.geomspace(1.0, 1e-3 if problem.rows > len(problem.r) else 1e-2, n)
+    return top * np.geomspace(1.0, 1e-6 if problem.rows > len(problem.r) else 1e-2, n)
 
 
 def _drop(problem: Scaled, b: np.ndarray, criterion: str) -> np.ndarray:

@@ -1,0 +1,215 @@
+r"""One series, or several of one law, as an autoregression about a mean that columns explain.
+
+y_t = centre + x_t' beta + u_t,    u_t = c + sum_i w_i u_{t-i} + x_t' gamma + e_t,    e_t ~ N(0, sigma2).
+
+With ``mode="errors"`` the columns x move the mean (beta), and the autoregression is that of the errors about
+it: a regression with autoregressive errors. With ``mode="arx"`` they drive it (gamma), so that
+a push fades through the lags.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hidamari.inference.autoregression import ARFit, fit_exact
+
+__all__ = ["Regression", "regress", "residuals"]
+
+_ROUNDS = 200
+_ALIKE = 1e-6  # of the spread of the columns: what is told from rounding and from the intercept
+_SETTLED = 1e-10  # of the spread of the series
+
+Segments = Sequence[np.ndarray]
+Choose = Callable[[Segments, Segments], ARFit]
+
+
+class Regression(NamedTuple):
+    """A fitted regression; coefficients of y's lags first, then of the columns."""
+
+    centre: float
+    weights: np.ndarray  # (p,) of lags 1..p
+    intercept: float  # c
+    outer: np.ndarray  # (k,) beta
+    inner: np.ndarray  # (k,) gamma
+    sigma2: float  # RSS over rows less coefficients
+    coef: np.ndarray  # (m + k,) of all candidates
+    standard_errors: np.ndarray  # (m + k,) given the support
+    support: np.ndarray  # (m + k,) bool
+    n_rows: int
+    condition: float
+    chosen: ARFit  # the fit that the support comes from, with its path
+
+
+def regress(
+    y: Segments,
+    columns: Segments,
+    lags: np.ndarray,
+    choose: Choose,
+    mode: str = "errors",
+    refit: bool = True,
+) -> Regression:
+    r"""Fit the autoregression and its columns together.
+
+    Without columns, or with ``mode="arx"``, one linear solve. Else Cochrane and Orcutt's alternation, which
+    climbs the conditional likelihood: the errors' autoregression given beta, then beta by least squares of
+    y and columns both filtered by 1 - sum_i w_i L^i.
+
+    Parameters
+    ----------
+    y : sequence of ndarray (T_r,)
+        Segments; NaN where not observed, whose rows are left out with those that have them as lags.
+    columns : sequence of ndarray (T_r, k)
+        Their columns.
+    lags : ndarray of int, shape (m,)
+        Candidate lags.
+    choose : callable
+        From segments and columns to an ARFit of the candidates: the solver.
+    mode : {"errors", "arx"}
+        What the columns do.
+    refit : bool
+        Whether what was chosen is fitted again by least squares, on all rows that its lags allow.
+
+    Returns
+    -------
+    Regression
+
+    References
+    ----------
+    D. Cochrane and G. H. Orcutt, Application of least squares regression to relationships containing
+    auto-correlated error terms, JASA 44, 1949.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hidamari.inference.autoregression import fit_exact
+    >>> from hidamari.inference.ar_regression import regress
+    >>> rng, lags = np.random.default_rng(0), np.array([1])
+    >>> y = 5.0 + np.arange(200) / 50 + rng.standard_normal(200)
+    >>> line = np.arange(200.0)[:, None] / 200
+    >>> found = regress([y], [line], lags, lambda u, x: fit_exact(u, [1], x))
+    >>> found.outer.round(), found.weights.round(1)
+    (array([4.]), array([0.]))
+    """
+    k = columns[0].shape[1]
+    seen = np.concatenate([part[np.isfinite(part)] for part in y])
+    centre = float(seen.mean())
+    u = [part - centre for part in y]
+    if k == 0 or mode == "arx":
+        fit = choose(u, columns)
+        chosen = fit
+        if refit:
+            fit = _again(u, columns, lags, fit)
+        return _gathered(centre, fit, chosen, np.zeros(k), np.empty(0))
+    none = [np.empty((len(part), 0)) for part in y]
+    spread = float(np.abs(u[0][np.isfinite(u[0])]).max(initial=0.0)) or 1.0
+    beta, errors = _filtered_regression(u, columns, np.empty(0), np.zeros(k))
+    chosen = choose(residuals(u, columns, beta), none)
+    fit = _again(residuals(u, columns, beta), none, lags, chosen) if refit else chosen
+    for _ in range(_ROUNDS):
+        before = beta
+        beta, errors = _filtered_regression(u, columns, fit.weights, beta)
+        rest = residuals(u, columns, beta)
+        fit = _again(rest, none, lags, chosen) if refit else choose(rest, none)
+        moved = max(float(np.nanmax(np.abs(x @ (beta - before)), initial=0.0)) for x in columns)
+        if moved <= _SETTLED * spread:
+            break
+    return _gathered(centre, fit, chosen, beta, errors)
+
+
+def residuals(y: Segments, columns: Segments, beta: np.ndarray) -> list[np.ndarray]:
+    """What columns with these coefficients leave of each segment.
+
+    Parameters
+    ----------
+    y, columns : sequences of ndarray (T_r,) and (T_r, k)
+        Segments and their columns.
+    beta : ndarray, shape (k,)
+        Coefficients.
+
+    Returns
+    -------
+    list of ndarray (T_r,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hidamari.inference.ar_regression import residuals
+    >>> residuals([np.ones(2)], [np.eye(2)], np.array([1.0, 0.0]))
+    [array([0., 1.])]
+    """
+    if not beta.any():  # columns of no effect may be unknown
+        return [np.array(part) for part in y]
+    return [part - x @ beta for part, x in zip(y, columns)]
+
+
+def _again(u: Segments, columns: Segments, lags: np.ndarray, chosen: ARFit) -> ARFit:
+    """Least squares of the chosen predictors, written with zeros for the others."""
+    m, k = len(lags), columns[0].shape[1]
+    on = chosen.support
+    fit = fit_exact(u, lags[on[:m]].tolist(), [x[:, on[m : m + k]] for x in columns])
+    coef, cov = np.zeros(m + k), np.zeros((1 + m + k, 1 + m + k))
+    at = np.flatnonzero(on)
+    coef[at] = fit.coef
+    both = np.concatenate([[0], 1 + at])
+    cov[np.ix_(both, both)] = fit.cov
+    return fit._replace(names=chosen.names, lags=lags, coef=coef, cov=cov, support=on)
+
+
+def _gathered(centre: float, fit: ARFit, chosen: ARFit, beta: np.ndarray, errors: np.ndarray) -> Regression:
+    """The parts of a fit as one, with the variance of the innovations freed of the bias of fitting."""
+    m = len(fit.lags)
+    k = len(beta)
+    inner = fit.coef[m:] if len(fit.coef) > m else np.zeros(k)
+    outer = np.zeros(k) if len(fit.coef) > m else beta
+    spare = fit.n_rows - int(fit.support.sum()) - 1 - (k if len(fit.coef) == m else 0)
+    inflate = fit.n_rows / spare if spare > 0 else np.nan
+    se = np.sqrt(np.diag(fit.cov)[1:] * inflate)
+    coef, support = fit.coef, fit.support
+    if len(fit.coef) == m and k:
+        coef = np.concatenate([coef, beta])
+        se = np.concatenate([se, np.sqrt(fit.sigma2 * inflate) * errors])
+        support = np.concatenate([support, np.ones(k, dtype=bool)])
+    return Regression(
+        centre, fit.weights, fit.intercept, outer, inner, fit.sigma2 * inflate, coef, se, support,
+        fit.n_rows, fit.condition, chosen,
+    )  # fmt: skip
+
+
+def _filtered_regression(
+    u: Segments, columns: Segments, weights: np.ndarray, beta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of columns by least squares after the filter, and the roots of their inverse moments."""
+    from scipy.signal import oaconvolve
+
+    a, p = np.append(1.0, -weights), len(weights)
+    stacked = np.concatenate(columns)
+    spread = np.nansum((stacked - np.nanmean(stacked, axis=0)) ** 2, axis=0)
+    if not (spread > 0).all():
+        raise ValueError("columns hold one that does not vary; allowed: those that do")
+    rows = []
+    for part, x in zip(u, columns):
+        both = np.column_stack([part, x])
+        if len(both) <= p:
+            continue
+        known = np.isfinite(both).all(axis=1)
+        filtered = oaconvolve(np.where(known[:, None], both, 0.0), a[:, None], axes=0)[p : len(both)]
+        used = (a != 0.0).astype(float)
+        lost = np.convolve((~known).astype(float), used)[p : len(both)] > 0.5
+        rows.append(filtered[~lost])
+    joined = np.concatenate(rows) if rows else np.empty((0, 1 + columns[0].shape[1]))
+    k = joined.shape[1] - 1
+    if len(joined) <= k + 1:
+        raise ValueError(f"y has {len(joined)} rows with all of their lags and columns; {k + 2} are needed")
+    joined = joined - joined.mean(axis=0)
+    scale = np.sqrt(spread / sum(map(len, columns)) * len(joined))
+    U, d, V = np.linalg.svd(joined[:, 1:] / scale, full_matrices=False)
+    if d[0] == 0.0 or (p == 0 and d[-1] < _ALIKE * d[0]):
+        raise ValueError("columns do not vary, or are linearly dependent; allowed: those that vary alone")
+    # At a unit root the filter turns a line into a level, which the intercept is already: such directions
+    # stay where they were.
+    told = d > _ALIKE * max(d[0], 1.0)
+    U, d, V = U[:, told], d[told], V[told]
+    left = joined[:, 0] - joined[:, 1:] @ beta
+    moved = beta + (V.T / d) @ (U.T @ left) / scale
+    return moved, np.sqrt(((V.T / d) ** 2).sum(axis=1)) / scale

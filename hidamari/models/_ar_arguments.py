@@ -1,0 +1,217 @@
+"""The door of autoregressions: arguments that are allowed, rows on a grid, and columns with names."""
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hidamari.arrays import as_trials, split
+from hidamari.inference.ar_columns import (
+    Columns,
+    event_columns,
+    fourier_columns,
+    join,
+    lagged_columns,
+    trend_columns,
+)
+from hidamari.models._door import check_number, check_whole
+from hidamari.models._gp_door import Observed
+
+__all__ = ["Covariates", "Grid", "candidates", "check", "columns", "covariates", "grid", "later"]
+
+_MOST_LAGS = 1000
+_CHOICES = {
+    "solver": ("auto", "exact", "sparse", "levinson", "burg"),
+    "penalty": ("auto", None, "l1", "arnet", "scad", "mcp", "group"),
+    "exog_mode": ("errors", "arx"),
+}
+_NAMED = ("aic", "bic", "ebic")
+
+
+class Covariates(NamedTuple):
+    """Known series beside y."""
+
+    values: np.ndarray  # (T, q), rows of all trials
+    names: np.ndarray  # (q,)
+
+
+class Grid(NamedTuple):
+    """Rows of every trial as numbers on one grid."""
+
+    first: np.ndarray  # (trial,) number of each trial's first row
+    step: float  # time from one row to the next
+    n_rows: int  # rows from the first of all to the last of all
+
+
+def check(model: Any) -> None:
+    """Refuse constructor arguments that are not allowed."""
+    for name, allowed in _CHOICES.items():
+        if not any(getattr(model, name) is a or getattr(model, name) == a for a in allowed):
+            raise ValueError(f"{name} must be one of {allowed}, found {getattr(model, name)!r}")
+    check_whole("trend", model.trend, 0, optional=True)
+    check_number("sparsity", model.sparsity, optional=True)
+    if model.sparsity is not None and model.sparsity > 1:
+        raise ValueError(f"sparsity must be a share of lags, at most 1, found {model.sparsity!r}")
+    if isinstance(model.alpha, str):
+        if model.alpha not in _NAMED:
+            raise ValueError(f"alpha must be a positive number or one of {_NAMED}, found {model.alpha!r}")
+    else:
+        check_number("alpha", model.alpha)
+    _check_seasons(model.seasonality)
+    _check_events(model.events, model.event_window)
+    _exog_lags(model.exog_lags)
+
+
+def candidates(n_lags: Any, n_rows: int) -> np.ndarray:
+    """Lags to choose among, (m,): given, or by default a twentieth of the rows and at least 2 sqrt(rows).
+
+    A twentieth reaches far enough for daily and weekly cycles of long records, where long lags are what tells
+    models apart; the root is for short series, whose season may be a sixth of them.
+    """
+    if isinstance(n_lags, str):
+        if n_lags != "auto":
+            raise ValueError(f"n_lags must be 'auto', a number or a list of lags, found {n_lags!r}")
+        n = int(max(n_rows / 20, min(2 * np.sqrt(n_rows), n_rows / 3)))
+        return np.arange(1, min(max(n, 1), _MOST_LAGS) + 1)
+    if isinstance(n_lags, Integral) and not isinstance(n_lags, bool):
+        check_whole("n_lags", n_lags, 0)
+        found = np.arange(1, int(n_lags) + 1)
+    else:
+        try:
+            found = np.array(sorted(n_lags))
+        except TypeError:
+            raise ValueError(f"n_lags must be 'auto', a number or a list of lags, found {n_lags!r}") from None
+        if found.size == 0 or found.dtype.kind not in "iu" or found[0] < 1 or (np.diff(found) == 0).any():
+            raise ValueError(f"n_lags must be distinct lags of at least 1, found {n_lags!r}")
+    if found.size and found[-1] >= n_rows:
+        raise ValueError(
+            f"n_lags reaches back {found[-1]} rows; allowed: less than the longest trial's {n_rows}"
+        )
+    return found.astype(np.int64)
+
+
+def grid(observed: Observed, step: float | None = None) -> Grid:
+    """Rows as numbers; refuse those that are not evenly spaced."""
+    gaps = np.concatenate([np.diff(own) for own in observed.times])
+    if step is None:
+        step = float(np.median(gaps)) if gaps.size else 1.0
+    name = "y's times"
+    if not step > 0:
+        raise ValueError(f"{name} do not increase; allowed: rows in the order of time")
+    # A fifth is more than months differ by, and less than a row that is not there.
+    bad = np.flatnonzero(np.abs(gaps - step) > 0.2 * step)
+    if bad.size:
+        raise ValueError(
+            f"{name} step by {gaps[bad[0]]:g}, but by {step:g} elsewhere; allowed: evenly spaced rows, with "
+            "NaN where nothing was observed, or a list of trials"
+        )
+    starts = np.array([own[0] for own in observed.times])
+    first = np.rint((starts - starts.min()) / step) if len(starts) > 1 else np.zeros(1)
+    return Grid(first, step, int((first + observed.lengths).max()))
+
+
+def covariates(exog: Any, observed: Observed, names: np.ndarray | None = None) -> Covariates | None:
+    """Covariates at the rows of y."""
+    if exog is None:
+        return None
+    trials = as_trials(_two_axes(exog), "exog")
+    if not np.array_equal(trials.lengths, observed.lengths):
+        raise ValueError(
+            f"exog has trials of {trials.lengths.tolist()} rows, but y of {observed.lengths.tolist()}"
+        )
+    found = np.array([f"exog {q}" for q in range(trials.values.shape[1])])
+    found = found if trials.units is None else np.asarray(trials.units).astype(str)
+    _same_names(found, names)
+    return Covariates(trials.values, found)
+
+
+def later(
+    exog: Any, known: np.ndarray | None, names: np.ndarray, n_trials: int, steps: int
+) -> list[np.ndarray]:
+    """Covariates in the coming rows of every trial, NaN where none were given."""
+    q = 0 if known is None else len(names)
+    if exog is None:
+        return [np.full((steps, q), np.nan) for _ in range(n_trials)]
+    if known is None:
+        raise ValueError("exog was given, but the model was fitted without covariates")
+    trials = as_trials(_two_axes(exog), "exog")
+    parts = split(trials.values, trials.lengths)
+    parts = parts * n_trials if len(parts) == 1 else parts
+    if len(parts) != n_trials or any(part.shape != (steps, q) for part in parts):
+        shapes = sorted({part.shape for part in parts})
+        raise ValueError(
+            f"exog has {len(parts)} trials of shapes {shapes}; allowed: {n_trials} of {(steps, q)}"
+        )
+    return parts
+
+
+def columns(model: Any, rows: np.ndarray, n_rows: int, known: np.ndarray, names: Any) -> Columns:
+    """Columns of one trial at rows of the grid; covariates in their own rows."""
+    parts = [] if model.trend is None else [trend_columns(rows, n_rows, int(model.trend))]
+    for period, order in (model.seasonality or {}).items():
+        parts.append(fourier_columns(rows, float(period), int(order)))
+    if model.events:
+        parts.append(event_columns(rows, model.events, tuple(model.event_window)))
+    for q, name in enumerate(names):
+        lags = model.exog_lags
+        own = _exog_lags(lags.get(str(name), 0) if isinstance(lags, Mapping) else lags)
+        parts.append(lagged_columns(known[:, [q]], [str(name)], own))
+    return join(len(rows), parts)
+
+
+def _two_axes(exog: Any) -> Any:
+    """One covariate with an axis of its own."""
+    if isinstance(exog, (list, tuple)):
+        listed = len(exog) > 0 and np.ndim(exog[0]) > 0
+        return [_two_axes(part) for part in exog] if listed else np.asarray(exog)[:, None]
+    if hasattr(exog, "to_frame") and getattr(exog, "ndim", 2) == 1:
+        return exog.to_frame()
+    if hasattr(exog, "dims"):
+        return exog if "unit" in exog.dims else exog.expand_dims("unit", axis=-1)
+    return np.asarray(exog)[:, None] if np.ndim(exog) == 1 else exog
+
+
+def _same_names(found: np.ndarray, names: np.ndarray | None) -> None:
+    """Refuse other covariates than those of the fit."""
+    if names is not None and list(found) != list(names):
+        raise ValueError(f"exog has columns {list(found)}; the model was fitted with {list(names)}")
+
+
+def _exog_lags(value: Any) -> tuple[int, ...]:
+    """Rows back at which a covariate acts: 0 is its own; n means 1..n."""
+    if isinstance(value, Mapping):
+        for own in value.values():
+            _exog_lags(own)
+        return ()
+    if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0:
+        return tuple(range(1, int(value) + 1)) or (0,)
+    lags = tuple(value) if isinstance(value, (tuple, list)) else ()
+    whole = all(isinstance(lag, Integral) and not isinstance(lag, bool) and int(lag) >= 0 for lag in lags)
+    if not lags or not whole or len(set(lags)) < len(lags):
+        raise ValueError(
+            f"exog_lags must be 0, a number of lags, or distinct lags of 0 or more, found {value!r}"
+        )
+    return tuple(int(lag) for lag in lags)
+
+
+def _check_seasons(seasonality: Any) -> None:
+    """Refuse what is not a mapping from periods to numbers of harmonics."""
+    if seasonality is None:
+        return
+    if not isinstance(seasonality, Mapping):
+        raise ValueError(
+            f"seasonality must map periods in rows to numbers of harmonics, found {seasonality!r}"
+        )
+    for period, order in seasonality.items():
+        check_number("seasonality", period)
+        check_whole("seasonality", order, 1)
+
+
+def _check_events(events: Any, window: Any) -> None:
+    """Refuse what is not a mapping from names to rows, and a window that is no pair."""
+    if events is not None and not isinstance(events, Mapping):
+        raise ValueError(f"events must map names to row numbers, found {events!r}")
+    whole = isinstance(window, (tuple, list)) and all(isinstance(w, Integral) for w in window)
+    if not whole or len(window) != 2:
+        raise ValueError(f"event_window must be two row numbers, found {window!r}")
