@@ -19,8 +19,8 @@ __all__ = [
 
 def is_long(n: int, spans: list[int], m: int) -> bool:
     """Whether a run of n rows is cheaper by transforms than by products of rows; counts in nanoseconds."""
-    transforms = 30.0 * n * len(spans) * (1 + len(spans)) + 4.0 * (sum(spans) + 1) ** 2
-    return transforms < n * m * (1.0 + 0.1 * m)
+    transforms = 5e4 + 8.0 * n * len(spans) * (1 + len(spans)) + 4.0 * (sum(spans) + 1) ** 2
+    return transforms < n * (20.0 + 3.0 * m + 0.1 * m * m)
 
 
 def shift(z: np.ndarray, by: int) -> np.ndarray:

@@ -16,7 +16,6 @@ from hidamari.inference._sums import IN_ORDER, OPTIONS
 
 __all__ = ["burg_step", "correlate", "levinson_steps", "moments_by_fft", "moments_by_rows", "rows_of"]
 
-_DIRECT = 24  # up to so many lags plain products are faster than transforms
 _BATCH = 1 << 19  # numbers transformed at a time
 _CHUNK = 4096  # rows of the matrix of lags held at a time
 
@@ -24,8 +23,6 @@ _CHUNK = 4096  # rows of the matrix of lags held at a time
 def correlate(heads: np.ndarray, tails: np.ndarray, P: int) -> np.ndarray:
     """Cross-correlations sum_t heads[a, t] tails[b, P + t - j], (A, B, P + 1), j = 0..P."""
     A, n = heads.shape
-    if P <= _DIRECT:
-        return np.stack([heads @ tails[:, P - j : P - j + n].T for j in range(P + 1)], axis=2)
     # Rows in pieces of N - P, each a circular correlation of length N that does not wrap; their spectra add.
     size = int(next_fast_len(min(max(4 * P, _CHUNK), n + P), real=True) or 0)
     piece = size - P
