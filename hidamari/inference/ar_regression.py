@@ -192,7 +192,7 @@ def _filtered_regression(
         both = np.column_stack([part, x])
         if len(both) <= p:
             continue
-        known = np.isfinite(both).all(axis=1)
+        known = np.isfinite(both @ np.ones(both.shape[1]))
         filtered = oaconvolve(np.where(known[:, None], both, 0.0), a[:, None], axes=0)[p : len(both)]
         used = (a != 0.0).astype(float)
         lost = np.convolve((~known).astype(float), used)[p : len(both)] > 0.5
