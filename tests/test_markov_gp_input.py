@@ -146,6 +146,8 @@ def test_outputs_in_unequal_units_are_told_of():
     assert np.isfinite(model.smooth()["mean"]).all()
     with pytest.raises(ValueError, match=r"y holds 1e\+200; allowed: sizes up to 1e\+150"):
         new().fit(T, np.full(5, 1e200))
+    with pytest.raises(ValueError, match=r"y holds 1e\+15; allowed: counts up to 1e\+12"):
+        hd.MarkovGP(likelihood="poisson").fit(T, np.full(5, 1e15))
 
 
 def test_nile_by_default():

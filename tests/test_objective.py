@@ -226,6 +226,34 @@ def test_the_bound_of_student_t_is_that_of_dense_matrices_at_every_scale(scale, 
     np.testing.assert_allclose(found.gradient, wanted, rtol=1e-3, atol=1e-2)
 
 
+def test_huge_counts_keep_their_digits(rng):
+    """Counts this large are Gaussian in their logarithm: log y ~ N(eta, 1 / y), times d log y / dy."""
+    times = np.sort(rng.uniform(0, 10, 40))
+    y = np.round(1e7 * np.exp(np.sin(times) + 0.1 * rng.normal(size=40)))
+    kernel = Matern(1, 1.0) + Matern(0, 0.05, 0.01)
+    laid = lay_series(times, np.log(y), 1.0 / y)
+    wanted = dense(GPModel(kernel, Gaussian(1e-30), np.full(1, 16.0)), laid.series) - np.log(y).sum()
+    model = GPModel(kernel, Poisson(), np.full(1, 16.0))
+    series = lay_series(times, y).series
+    names = ["kernel.first.lengthscale", "kernel.second.variance", "bias[0]"]
+    found = evidence_and_gradient(model, names, series)
+    assert found.value == pytest.approx(wanted, abs=1e-4)
+    slopes = slopes_by_differences(model, names, series, sites=found.sites)
+    np.testing.assert_allclose(found.gradient, slopes, rtol=1e-4, atol=1e-4)
+
+
+def test_sites_of_other_parameters_are_doubted(rng):
+    """A burst, and sites found under another kernel: the same top as without them, in a bounded time."""
+    times = np.sort(rng.uniform(0, 10, 50))
+    series = lay_series(times, np.where(np.arange(50) == 49, 100_000.0, 1.0)).series
+    far = GPModel(Matern(1, 95.0, 1000.0), Poisson(), np.full(1, -85.0))
+    near = GPModel(Matern(1, 0.02, 1000.0), Poisson(), np.full(1, -21.0))
+    cold = evidence_and_gradient(near, (), series)
+    warm = evidence_and_gradient(near, (), series, evidence_and_gradient(far, (), series).sites)
+    assert cold.converged and warm.converged
+    assert warm.value == pytest.approx(cold.value, rel=1e-7)
+
+
 def test_warm_sites_change_nothing(rng):
     times, y = data(rng, 40)
     series = lay_series(times, observed(Poisson(), rng, y)).series

@@ -231,10 +231,16 @@ def _variational(model: GPModel, names, series: Series, sites, exposure, tol, n_
         if isinstance(likelihood, StudentT):  # the sites at the top of its own ELBO may be negative
             likelihood = MixedStudentT(likelihood.df, likelihood.scale)
         last = _LAST_STEP * tol if isinstance(likelihood, StudentT) else tol
-        q = infer_sites(part, y, readout, likelihood, exposure, start, _SWEEPS, last, n_threads)
+        # the best log density of each entry taken off: sums over huge counts would lose their digits
+        best = np.zeros_like(y)
+        if not likelihood.real:
+            best = likelihood.log_prob(y, likelihood.start(y, readout.bias, exposure)[0], exposure)
+        base = likelihood.log_base(y)
+        rest = (start, _SWEEPS, last, n_threads, base - best)
+        q = infer_sites(part, y, readout, likelihood, exposure, *rest)
         j[rows], J[rows] = q.sites.j, q.sites.J[:, :, 0]
         mean[rows], var[rows] = q.mean[:, 0], q.cov[:, 0, 0]
-        value += q.elbo + float(np.sum(likelihood.log_base(y)))
+        value += q.elbo + float(np.sum(best))
         converged &= q.converged
         mu, v = q.mean + model.bias[o], q.cov[:, :, 0]
         biases[o] = np.sum(likelihood.expectations(y, mu, v, exposure, constant=0.0)[1])

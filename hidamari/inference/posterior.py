@@ -29,7 +29,7 @@ class Posterior(NamedTuple):
     mean: np.ndarray  # (T, K)
     cov: np.ndarray  # (T, K, K)
     target: Sites  # where the next natural-gradient step would go
-    elbo: float  # without the part of log p(y | f) that depends on y alone
+    elbo: float  # without the part of log p(y | f) that depends on y alone, but with the constant
     history: tuple[float, ...]  # the ELBO before the first sweep and after each
     converged: bool
 
@@ -79,6 +79,7 @@ def infer_sites(
     max_sweeps: int = 100,
     tol: float = 1e-8,
     n_threads: int | None = None,
+    constant: float | np.ndarray = 0.0,
 ) -> Posterior:
     """q(f) for y (T, N) with NaN where nothing was observed, by conjugate-computation variational inference.
 
@@ -100,6 +101,8 @@ def infer_sites(
         At most so many accepted steps.
     tol : float
         Stop when a full step would raise the ELBO by less than this fraction of it.
+    constant : float or (T, N)
+        Stands in the ELBO for the part of the log likelihood of an entry that depends on y alone.
 
     Returns
     -------
@@ -114,7 +117,7 @@ def infer_sites(
         mean, cov, log_evidence = condition(ss, candidate, n_threads)
         # a step too far overflows, here or there; its ELBO is then not finite, and it is taken back
         with np.errstate(over="ignore", invalid="ignore"):
-            expected = expected_sites(readout, likelihood, y, mean, cov, exposure, n_threads=n_threads)
+            expected = expected_sites(readout, likelihood, y, mean, cov, exposure, False, n_threads, constant)
             elbo = expected.value - site_kl(candidate, mean, cov, log_evidence)
         return candidate, mean, cov, expected.sites, elbo
 

@@ -128,10 +128,12 @@ def expected_sites(
     exposure: float = 1.0,
     value_only: bool = False,
     n_threads: int | None = None,
+    constant: float | np.ndarray = 0.0,
 ) -> Expected:
     """Expected log likelihood of y (T, N) under q, and the sites of one full natural-gradient step.
 
-    NaN in y adds nothing. The part of the log likelihood that depends on y alone (log y!) is left out.
+    NaN in y adds nothing. The part of the log likelihood that depends on y alone (log y!) is replaced by
+    ``constant``, of single entries if it is an array (T, N).
     """
     T, N = y.shape
     K = readout.loadings.shape[1]
@@ -145,7 +147,8 @@ def expected_sites(
         mu += readout.bias
         v = pack(cov[rows]) @ twice.T
         np.maximum(v, 0.0, out=v)
-        E, alpha, beta = likelihood.expectations(y[rows], mu, v, exposure, constant=0.0)
+        own = constant[rows] if isinstance(constant, np.ndarray) else constant
+        E, alpha, beta = likelihood.expectations(y[rows], mu, v, exposure, constant=own)
         if not value_only:
             packed[rows] = beta @ once
             j[rows] = alpha @ readout.loadings

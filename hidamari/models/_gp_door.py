@@ -27,6 +27,7 @@ __all__ = [
 
 _UNITS = {"s": "s", "ms": "ms", "us": "us", "ns": "ns", "min": "m", "h": "h", "D": "D", "W": "W"}
 _LARGEST = 1e150
+_MOST = 1e12  # a count: beyond, sums of y log(rate) keep no digit behind the point
 _UNEQUAL = 100.0  # ratio of standard deviations of outputs from which a shared variance drowns some
 _YEAR = np.timedelta64(31557600, "s")  # the Julian year, 365.25 days
 
@@ -113,10 +114,14 @@ def check_observed(observed: Observed, likelihood: Likelihood, fitted: Observed 
         name = "y" if observed.form == "array" else f"y[{r}]"
         likelihood.check(own[:, 0] if observed.vector else own, name)
         largest = np.max(np.abs(own), where=~np.isnan(own), initial=0.0)
-        if likelihood.real and largest > _LARGEST:
-            raise ValueError(
-                f"{name} holds {largest:g}; allowed: sizes up to {_LARGEST:g}, whose squares exist"
+        if largest > (_LARGEST if likelihood.real else _MOST):
+            most = f"sizes up to {_LARGEST:g}, whose squares exist"
+            most = (
+                most
+                if likelihood.real
+                else f"counts up to {_MOST:g} (logarithms of larger ones are Gaussian)"
             )
+            raise ValueError(f"{name} holds {largest:g}; allowed: {most}")
     if not isinstance(likelihood, Gaussian):
         if observed.error is not None:
             raise ValueError(f"error is for Gaussian noise alone, found with likelihood {likelihood!r}")
