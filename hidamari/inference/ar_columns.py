@@ -90,7 +90,7 @@ def fourier_columns(rows: np.ndarray, period: float, order: int) -> Columns:
         )
     parts, names = [], []
     for k in range(1, order + 1):
-        angle = 2.0 * np.pi * ((k * rows / period) % 1.0)  # whole turns taken off before they lose digits
+        angle = 2.0 * np.pi * ((k * rows % period) / period)  # whole turns taken off before they lose digits
         if 2 * k < period:
             parts.append(np.sin(angle))
             names.append(f"sin[{k}/{period:g}]")
