@@ -190,8 +190,45 @@ class Matern(Kernel):
             return np.asarray(dt, dtype=np.float64) / self.lengthscale * np.sqrt(2.0 * self.order + 1.0)
 
 
+class _Short(Kernel):
+    """A kernel that is short for another one, its parts."""
+
+    @property
+    def _parts(self) -> Kernel:
+        """Return the kernel that it stands for."""
+        raise NotImplementedError
+
+    def __call__(self, tau: Any) -> np.ndarray:
+        """Return the covariance at lags `tau` in seconds."""
+        return self._parts(tau)
+
+    def generator(self) -> np.ndarray:
+        """Return F, (d, d), in 1/s."""
+        return self._parts.generator()
+
+    def stationary(self) -> np.ndarray:
+        """Return P, (d, d)."""
+        return self._parts.stationary()
+
+    def readout(self) -> np.ndarray:
+        """Return H, (d,)."""
+        return self._parts.readout()
+
+    def transition(self, dt: np.ndarray) -> np.ndarray:
+        """Return A(dt), (S,) -> (S, d, d)."""
+        return self._parts.transition(dt)
+
+    def process_noise(self, dt: np.ndarray) -> np.ndarray:
+        """Return Q(dt), (S,) -> (S, d, d)."""
+        return self._parts.process_noise(dt)
+
+    def diffusion(self) -> np.ndarray:
+        """Return D, (d, d)."""
+        return self._parts.diffusion()
+
+
 @dataclass(frozen=True)
-class HidaMatern(Kernel):
+class HidaMatern(_Short):
     """Hida-Matern kernel: a Matern process that oscillates, k(tau) = Matern(tau) cos(2 pi frequency tau).
 
     Sums of these reach every stationary Gauss-Markov process. The state is that of the Matern kernel, times a
@@ -235,34 +272,6 @@ class HidaMatern(Kernel):
         check(self)
         _check_order(self.order)
 
-    def __call__(self, tau: Any) -> np.ndarray:
-        """Return the covariance at lags `tau` in seconds."""
-        return self._parts(tau)
-
-    def generator(self) -> np.ndarray:
-        """Return F, (d, d), in 1/s."""
-        return self._parts.generator()
-
-    def stationary(self) -> np.ndarray:
-        """Return P, (d, d)."""
-        return self._parts.stationary()
-
-    def readout(self) -> np.ndarray:
-        """Return H, (d,)."""
-        return self._parts.readout()
-
-    def transition(self, dt: np.ndarray) -> np.ndarray:
-        """Return A(dt), (S,) -> (S, d, d)."""
-        return self._parts.transition(dt)
-
-    def process_noise(self, dt: np.ndarray) -> np.ndarray:
-        """Return Q(dt), (S,) -> (S, d, d)."""
-        return self._parts.process_noise(dt)
-
-    def diffusion(self) -> np.ndarray:
-        """Return D, (d, d)."""
-        return self._parts.diffusion()
-
     def spectral_density(self, frequency: Any) -> np.ndarray:
         """Return S(f): half of the Matern density shifted up by the frequency, half shifted down."""
         return self._parts.spectral_density(frequency)
@@ -283,7 +292,7 @@ class HidaMatern(Kernel):
 
 
 @dataclass(frozen=True)
-class QuasiPeriodic(Kernel):
+class QuasiPeriodic(_Short):
     """Quasi-periodic kernel: a form that repeats and slowly changes, Periodic times Matern.
 
     k(tau) = variance Matern(tau / decay) exp(-2 sin^2(pi tau / period) / lengthscale^2), the second factor
@@ -335,34 +344,6 @@ class QuasiPeriodic(Kernel):
         check(self)
         _check_order(self.order)
         Periodic(self.period, self.lengthscale, 1.0, self.harmonics)
-
-    def __call__(self, tau: Any) -> np.ndarray:
-        """Return the covariance at lags `tau` in seconds."""
-        return self._parts(tau)
-
-    def generator(self) -> np.ndarray:
-        """Return F, (d, d), in 1/s."""
-        return self._parts.generator()
-
-    def stationary(self) -> np.ndarray:
-        """Return P, (d, d)."""
-        return self._parts.stationary()
-
-    def readout(self) -> np.ndarray:
-        """Return H, (d,)."""
-        return self._parts.readout()
-
-    def transition(self, dt: np.ndarray) -> np.ndarray:
-        """Return A(dt), (S,) -> (S, d, d)."""
-        return self._parts.transition(dt)
-
-    def process_noise(self, dt: np.ndarray) -> np.ndarray:
-        """Return Q(dt), (S,) -> (S, d, d)."""
-        return self._parts.process_noise(dt)
-
-    def diffusion(self) -> np.ndarray:
-        """Return D, (d, d)."""
-        return self._parts.diffusion()
 
     def spectral_density(self, frequency: Any) -> np.ndarray:
         """Return S(f): the Matern density at each harmonic of the period, shifted up and down."""
