@@ -179,7 +179,7 @@ PARTS = {
     "power": (power, 200),
     "localisation": (localisation, 100),
     "spikes": (spikes, 200),
-    "coverage": (coverage, 200),
+    "coverage": (coverage, 1000),
 }
 
 
@@ -187,6 +187,7 @@ def main():
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="a tenth of the runs")
+    parser.add_argument("--runs", type=int, help="so many runs of each part, instead of its own number")
     parser.add_argument("--json", type=Path, help="keep results in this file, beside those of other parts")
     arguments = parser.parse_args()
     kept = {}
@@ -194,9 +195,10 @@ def main():
         kept = json.loads(arguments.json.read_text(encoding="utf-8"))
     for name in arguments.parts:
         part, runs = PARTS[name]
-        start = time.perf_counter()
-        rows = part(max(1, runs // 10) if arguments.quick else runs, arguments.quick)
-        print(f"\n## {name}: {part.__doc__} ({time.perf_counter() - start:.0f} s)\n")
+        runs = arguments.runs or (max(1, runs // 10) if arguments.quick else runs)
+        start = time.process_time()
+        rows = part(runs, arguments.quick)
+        print(f"\n## {name}: {part.__doc__} ({runs} runs, {time.process_time() - start:.0f} CPU s)\n")
         columns = list(dict.fromkeys(column for row in rows.values() for column in row))
         print("| case | " + " | ".join(columns) + " |\n|---" * 1 + "|---" * len(columns) + "|")
         for case, row in rows.items():

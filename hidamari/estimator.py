@@ -37,10 +37,11 @@ _PARTS = frozenset(
     | {"SquaredExponential", "Sum", "Wiener"}
     | {"Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"}
 )
-# Segment costs, which have a module of their own.
-_COSTS = frozenset(
-    {"Biweight", "Counts", "Covariance", "Exponential", "Mean", "MeanVariance", "Regression", "Variance"}
-)
+# Segment costs, and the modules that have them.
+_COSTS = dict.fromkeys(
+    ("Biweight", "Counts", "Covariance", "Exponential", "Mean", "MeanVariance", "Regression", "Variance"),
+    "hidamari.inference.costs",
+) | {"Kalman": "hidamari.inference.kalman_cost", "SparseMean": "hidamari.inference.sparse_mean"}
 
 _PRIORS = frozenset(
     {"Beta", "Cauchy", "Exponential", "Gamma", "Gumbel", "HalfCauchy", "HalfNormal", "InverseGamma"}
@@ -78,6 +79,12 @@ class Estimator(BaseEstimator):
             if repr(getattr(self, name)) != repr(argument.default)
         ]
         return f"{type(self).__name__}({', '.join(given)})"
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that NaN is allowed: it means not observed."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def save(self, path):
         """Write the estimator to one file, fitted or not.
@@ -213,7 +220,7 @@ def _encode(value, where, arrays):
         pairs = enumerate(value.items())
         return {"dict": [[_encode(k, "key", {}), _encode(v, f"{where}.{i}", arrays)] for i, (k, v) in pairs]}
     kind = type(value).__name__
-    if is_dataclass(value) and kind in _PARTS | _COSTS and type(value) is _part(kind):
+    if is_dataclass(value) and kind in (*_PARTS, *_COSTS) and type(value) is _part(kind):
         names = [field.name for field in fields(value) if field.init]
         parts = {name: _encode(getattr(value, name), f"{where}.{name}", arrays) for name in names}
         return {"part": kind, "fields": parts}
@@ -252,7 +259,7 @@ def _decode(value, read) -> Any:
             generator.state = _decode(state, read)
             return np.random.Generator(generator)
         case {"part": str(name), "fields": dict(parts)}:
-            part = _part(_registered(name, _PARTS | _COSTS, "kernel, likelihood or cost"))
+            part = _part(_registered(name, _PARTS.union(_COSTS), "kernel, likelihood or cost"))
             known = _keep_known(parts, [f.name for f in fields(part) if f.init], f"{name}'s fields")
             return part(**{field: _decode(item, read) for field, item in known.items()})
         case {"prior": str(name), "fields": dict(parts)}:
@@ -263,8 +270,7 @@ def _decode(value, read) -> Any:
 
 def _part(name):
     """Look up a kernel, a likelihood or a cost that is registered."""
-    home = "hidamari.inference.costs" if name in _COSTS else "hidamari"
-    return getattr(import_module(home), name)
+    return getattr(import_module(_COSTS.get(name, "hidamari")), name)
 
 
 def _keep_known(values, known, what):

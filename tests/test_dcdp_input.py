@@ -65,7 +65,7 @@ def test_data_that_are_refused(data, message):
 
 def test_another_number_of_units_is_refused():
     model = hd.DCDP().fit(X)
-    with pytest.raises(ValueError, match="X has 1 units; the model has 2"):
+    with pytest.raises(ValueError, match="X has 1 features, but DCDP is expecting 2 features as input"):
         model.predict(X[:, 0])
     with pytest.raises(ValueError, match=r"y must have shape \(40,\)"):
         hd.DCDP("regression").fit(X, X[:5, 0])

@@ -285,8 +285,8 @@ def test_bad_arguments_are_refused_by_name(arguments, message):
 @pytest.mark.parametrize(
     "row, message",
     [
-        ([1.0], "y_t has 1 units; the stream has 2"),
-        ([1.0, 2.0, 3.0], "y_t has 3 units; the stream has 2"),
+        ([1.0], "y_t has 1 features, but OnlineChangePoints is expecting 2 features as input"),
+        ([1.0, 2.0, 3.0], "y_t has 3 features, but OnlineChangePoints is expecting 2 features as input"),
         ([1.0, np.inf], "y_t must be finite or NaN"),
         ([[1.0, 2.0]], r"y_t must have shape \(unit,\), found \(1, 2\)"),
         ([], r"y_t must have shape \(unit,\)"),
@@ -308,14 +308,14 @@ def test_bad_rows_are_refused_and_change_nothing(row, message, rng):
 
 def test_bad_recordings_are_refused(rng):
     model = hd.OnlineChangePoints(threshold=20.0, warm_up=10)
-    with pytest.raises(ValueError, match=r"y must be one recording \(time, unit\), found 3 trials"):
+    with pytest.raises(ValueError, match=r"X must be one recording .* found 3 trials"):
         model.fit(np.zeros((3, 10, 2)))
-    with pytest.raises(ValueError, match="y does not vary in unit 1 in warm_up=10 rows; give scale"):
+    with pytest.raises(ValueError, match="X does not vary in unit 1 in warm_up=10 rows; give scale"):
         model.fit(np.column_stack([rng.normal(size=20), np.ones(20)]))
     hidden = rng.normal(size=(20, 2))
     hidden[1:, 0] = np.nan
-    with pytest.raises(ValueError, match="y has 1 observed entries of unit 0 in warm_up=10 rows"):
+    with pytest.raises(ValueError, match="X has 1 observed entries of unit 0 in warm_up=10 rows"):
         model.fit(hidden)
     model.fit(rng.normal(size=(20, 2)))
-    with pytest.raises(ValueError, match="y has 3 units; the stream has 2"):
+    with pytest.raises(ValueError, match="X has 3 features, but OnlineChangePoints is expecting 2 features"):
         model.partial_fit(np.zeros((5, 3)))

@@ -26,6 +26,7 @@ __all__ = [
     "Series",
     "Task",
     "check_arguments",
+    "check_units",
     "make_cost",
     "make_task",
     "read_series",
@@ -53,6 +54,7 @@ class Series(NamedTuple):
     values: np.ndarray  # (T, d)
     labels: np.ndarray | None  # (T,) of the rows
     units: np.ndarray  # (d,)
+    named: bool  # whether the units came with names
 
 
 class Task(NamedTuple):
@@ -68,6 +70,10 @@ class Task(NamedTuple):
 
 def read_series(X: Any, name: str = "X") -> Series:
     """One recording (time,) or (time, unit) in any common form."""
+    if hasattr(X, "tocsr"):
+        raise ValueError(f"{name} must not be sparse, found {type(X).__name__}; write {name}.toarray()")
+    if hasattr(X, "__array__") and not hasattr(X, "ndim"):
+        X = np.asarray(X)
     labels = None
     if type(X).__name__ in ("DataArray", "Series", "Tsd") and np.ndim(X) == 1:
         labels = _labels_of(X)
@@ -81,8 +87,23 @@ def read_series(X: Any, name: str = "X") -> Series:
             "a change between trials is not a change within one; fit them one by one"
         )
     units = np.arange(trials.values.shape[1]) if trials.units is None else np.asarray(trials.units)
-    units = units if units.dtype.kind in "biufU" else units.astype(str)
-    return Series(trials.values, labels if labels is not None else _row_labels(trials), units)
+    named = units.dtype.kind not in "biuf"
+    units = units.astype(str) if named else units
+    return Series(trials.values, labels if labels is not None else _row_labels(trials), units, named)
+
+
+def check_units(model: Any, series: Series) -> None:
+    """Refuse another recording whose units are not those of the fit; in scikit-learn's words."""
+    kind, d = type(model).__name__, series.values.shape[1]
+    if d != model.n_features_in_:
+        raise ValueError(
+            f"X has {d} features, but {kind} is expecting {model.n_features_in_} features as input"
+        )
+    if model.named_ and series.named and not np.array_equal(series.units, model.units_):
+        raise ValueError(
+            f"X has the units {series.units.tolist()}. The feature names should match those that were passed "
+            f"during fit: {model.units_.tolist()}"
+        )
 
 
 def _ragged(X: Any) -> bool:

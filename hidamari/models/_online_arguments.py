@@ -158,7 +158,10 @@ def make_predictor(model: Any) -> Innovations | None:
 def check_rows(values: np.ndarray, counts: bool, d: int | None, name: str) -> None:
     """Refuse rows (T, d) of another width, infinite, or that are no counts."""
     if d is not None and values.shape[1] != d:
-        raise ValueError(f"{name} has {values.shape[1]} units; the stream has {d}")
+        found = values.shape[1]
+        raise ValueError(
+            f"{name} has {found} features, but OnlineChangePoints is expecting {d} features as input"
+        )
     if np.isinf(values).any():
         raise ValueError(f"{name} must be finite or NaN (not observed), found an infinity")
     if counts:

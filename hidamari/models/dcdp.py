@@ -13,6 +13,7 @@ from hidamari.models._dcdp_arguments import (
     Series,
     Task,
     check_arguments,
+    check_units,
     make_cost,
     make_task,
     read_series,
@@ -111,6 +112,8 @@ class DCDP(Estimator):
         Whether the grid was fine enough for the segments found.
     n_rows_, n_features_in_ : int
         Rows and units.
+    feature_names_in_ : ndarray of str
+        Names of the units, where X is labelled with names.
 
     References
     ----------
@@ -221,8 +224,7 @@ class DCDP(Estimator):
         """
         self._check_fitted()
         series = read_series(X)
-        if series.values.shape[1] != self.n_features_in_:
-            raise ValueError(f"X has {series.values.shape[1]} units; the model has {self.n_features_in_}")
+        check_units(self, series)
         check_arguments(self, *series.values.shape)
         known = Task(
             make_cost(self, len(series.values)),
@@ -239,6 +241,15 @@ class DCDP(Estimator):
         changes = self.predict(X, y)
         rows = np.arange(len(read_series(X).values))
         return np.searchsorted(changes, rows, side="right")
+
+    def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit to a recording; returns its ``change_points_``."""
+        return self.fit(X, y).change_points_
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Fit to a recording; returns the number of the segment that each row lies in, (time,), from 0."""
+        changes = self.fit_predict(X, y)
+        return np.searchsorted(changes, np.arange(self.n_rows_), side="right")
 
     def path(
         self, X: Any, smallest: float | None = None, largest: float | None = None, y: Any = None
@@ -271,12 +282,27 @@ class DCDP(Estimator):
         return self._label(self.change_points_)
 
     @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the units, where they came with X."""
+        if not getattr(self, "named_", False):
+            raise AttributeError(f"{type(self).__name__} has no feature_names_in_: no names came with X")
+        return self.units_.astype(object)
+
+    @property
     def segments_(self) -> Any:
         """Start, end and parameters of each segment, as an xarray.Dataset."""
         self._check_fitted()
         return segments_dataset(self)
 
     # --------------------------------------------------------------------------------------------- inside
+
+    def __sklearn_tags__(self):
+        """Tell scikit-learn that ``transform`` gives whole numbers, one a row."""
+        from sklearn.utils import TransformerTags
+
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags = TransformerTags(preserves_dtype=[])
+        return tags
 
     def _check_fitted(self) -> None:
         """Refuse questions before a fit."""
@@ -302,7 +328,7 @@ class DCDP(Estimator):
         self.label_kind_ = str(labels.dtype) if labels.dtype.kind in "mM" else ""
         labels = labels.astype(np.int64) if self.label_kind_ else labels
         self.labels_ = labels if labels.dtype.kind in "biufU" else labels.astype(str)
-        self.units_ = series.units
+        self.units_, self.named_ = series.units, series.named
 
     def _label(self, rows: np.ndarray) -> np.ndarray:
         """Labels of rows as they were given."""

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hidamari.arrays import as_trials
 from hidamari.estimator import Estimator
 from hidamari.inference.online import Network, RunLength, published_peaks
 from hidamari.inference.online_threshold import calibrate
+from hidamari.models._dcdp_arguments import read_series
 from hidamari.models._online_arguments import (
     NETWORKS,
     check_arguments,
@@ -153,8 +153,8 @@ class OnlineChangePoints(Estimator):
     >>> import numpy as np
     >>> import hidamari as hd
     >>> rng = np.random.default_rng(0)
-    >>> y = rng.normal(size=(1000, 2)) + 2.0 * (np.arange(1000) >= 700)[:, None]
-    >>> model = hd.OnlineChangePoints(threshold=15.0).fit(y)
+    >>> X = rng.normal(size=(1000, 2)) + 2.0 * (np.arange(1000) >= 700)[:, None]
+    >>> model = hd.OnlineChangePoints(threshold=15.0).fit(X)
     >>> model.change_points_, model.alarm_rows_
     (array([701]), array([704]))
     >>> model.update([0.1, -0.3]).alarm
@@ -210,13 +210,15 @@ class OnlineChangePoints(Estimator):
         self.bin_s = bin_s
         self.random_state = random_state
 
-    def fit(self, y: Any) -> "OnlineChangePoints":
+    def fit(self, X: Any, y: Any = None) -> "OnlineChangePoints":
         """Forget everything, then take all rows of a recording, as :meth:`update` would one by one.
 
         Parameters
         ----------
-        y : array or labelled array, shape (time, unit)
+        X : array or labelled array, shape (time,) or (time, unit)
             One recording; NaN where not observed.
+        y : None
+            Not looked at; there because scikit-learn's pipelines pass it.
 
         Returns
         -------
@@ -226,10 +228,10 @@ class OnlineChangePoints(Estimator):
         Raises
         ------
         ValueError
-            If an argument or an entry of y is not allowed; the message names it.
+            If an argument or an entry of X is not allowed; the message names it.
         """
         self.reset()
-        return self._fit(y, "fit")
+        return self._fit(X, "fit")
 
     def reset(self) -> "OnlineChangePoints":
         """Forget all rows, the threshold and what was learnt in the warm-up; returns itself."""
@@ -237,9 +239,9 @@ class OnlineChangePoints(Estimator):
             delattr(self, name)
         return self
 
-    def partial_fit(self, y: Any) -> "OnlineChangePoints":
+    def partial_fit(self, X: Any, y: Any = None) -> "OnlineChangePoints":
         """Take the next rows of the stream, (time, unit), in one compiled pass; returns itself."""
-        return self._fit(y, "partial_fit")
+        return self._fit(X, "partial_fit")
 
     def update(self, y_t: Any) -> Alarm:
         """Take the next row of the stream.
@@ -294,17 +296,15 @@ class OnlineChangePoints(Estimator):
 
     # --------------------------------------------------------------------------------------- the stream
 
-    def _fit(self, y: Any, caller: str) -> "OnlineChangePoints":
+    def _fit(self, X: Any, caller: str) -> "OnlineChangePoints":
         """Take rows (time, unit)."""
-        trials = as_trials(y)
-        if trials.form != "array":
-            raise ValueError(f"y must be one recording (time, unit), found {len(trials.lengths)} trials")
-        self._check_rows(trials.values, "y")
+        rows = read_series(X).values
+        self._check_rows(rows, "X")
         if not hasattr(self, "n_features_in_"):
-            self._begin(trials.values.shape[1], caller)
+            self._begin(rows.shape[1], caller)
         elif self.mode == "published":
             raise ValueError(_HINDSIGHT.format(caller))
-        self.scores_, self.alarms_ = self._take(trials.values)
+        self.scores_, self.alarms_ = self._take(rows)
         return self
 
     def _begin(self, d: int, caller: str) -> None:
@@ -364,7 +364,7 @@ class OnlineChangePoints(Estimator):
         few = np.flatnonzero(count < 2)
         if few.size:
             raise ValueError(
-                f"y has {count[few[0]]:g} observed entries of unit {few[0]} in warm_up={warm} rows"
+                f"X has {count[few[0]]:g} observed entries of unit {few[0]} in warm_up={warm} rows"
             )
         if self.mean is None:
             # A unit without an event yet has a rate of one event in the warm-up at most.
@@ -372,7 +372,7 @@ class OnlineChangePoints(Estimator):
         if self.scale is None and not counts:
             still = np.flatnonzero(square == 0.0)
             if still.size:
-                raise ValueError(f"y does not vary in unit {still[0]} in warm_up={warm} rows; give scale")
+                raise ValueError(f"X does not vary in unit {still[0]} in warm_up={warm} rows; give scale")
             self.scale_ = np.sqrt(square / (count - 1.0))
 
     def _warm(self, row: np.ndarray) -> None:
@@ -438,7 +438,7 @@ class OnlineChangePoints(Estimator):
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError(
-                "this OnlineChangePoints is not fitted yet; call fit(y) or update(y_t) first"
+                "this OnlineChangePoints is not fitted yet; call fit(X) or update(y_t) first"
             )
 
     @property
