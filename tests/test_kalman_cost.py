@@ -1,9 +1,15 @@
+import warnings
+from dataclasses import dataclass
+
 import numpy as np
+import oracles_segments as oracle
 import pytest
 
+import hidamari as hd
 from hidamari.inference.costs import Cost, Mean
 from hidamari.inference.kalman_cost import Kalman
-from hidamari.inference.segments import divide_and_conquer, optimal_partitioning
+from hidamari.inference.segments import divide_and_conquer, optimal_partitioning, pelt
+from hidamari.inference.sparse_mean import SparseMean
 from hidamari.statespace.kernels import Constant, Cosine, Matern, Wiener
 
 GRID = tuple(np.geomspace(1.0, 30.0, 7))
@@ -139,3 +145,80 @@ def test_autocorrelated_noise_is_not_read_as_changes():
         least_squares.append(len(divide_and_conquer(x, Mean(), 3 * np.log(1000)).change_points))
     assert right >= 9
     assert np.mean(least_squares) > 3
+
+
+def test_every_split_of_an_interval_at_once():
+    x = ou(np.random.default_rng(4), [1.0, 30.0], 60)
+    cost = Kalman(Matern(0, 1.0), noise=0.09, lengthscales=(1.0, 30.0))
+    cache = cost.prepare(x)
+    apart = [cost.cost(cache, 20, t) + cost.cost(cache, t, 100) for t in range(21, 100)]
+    np.testing.assert_allclose(cost.splits(cache, 20, 100), apart, rtol=1e-11)
+
+
+def test_a_split_can_cost_more_and_nothing_is_pruned():
+    # Of a smooth path every piece tells what comes next: it costs more in two than in one.
+    x = np.sin(np.arange(60) / 12.0) + 0.02 * np.random.default_rng(5).standard_normal(60)
+    x[40:] = np.random.default_rng(6).standard_normal(20)
+    cost = Kalman((Matern(2, 10.0), Matern(0, 0.5)), noise=0.01)
+    cache = cost.prepare(x)
+    assert cost.splits(cache, 0, 40).min() > cost.cost(cache, 0, 40)
+    for penalty in (0.1, 1.0, 5.0):
+        least = oracle.best_segmentation(cost, cache, 60, penalty)
+        for engine in (optimal_partitioning, pelt):
+            assert engine(x, cost, penalty).objective == pytest.approx(least, rel=1e-12)
+        assert divide_and_conquer(x, cost, penalty).objective == pytest.approx(least, rel=1e-12)
+
+
+def test_refinement_looks_at_every_row():
+    # Two cells only: the best row lies anywhere in them.
+    x = ou(np.random.default_rng(7), [1.0, 30.0], 150)
+    cost = Kalman(Matern(0, 1.0), noise=0.09, lengthscales=(1.0, 30.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = divide_and_conquer(x, cost, 15.0, grid=1)
+    assert found.objective == pytest.approx(optimal_partitioning(x, cost, 15.0).objective, rel=1e-12)
+
+
+@pytest.mark.parametrize("cost", [
+    Kalman(Matern(0, 1.0) + Constant(25.0), noise=(0.1, 0.5), lengthscales=(1.0, 4.0)),
+    Kalman((Matern(1, 2.0), Matern(0, 5.0)), noise=np.array([0.1, 0.2]), bin_s=0.5),
+    SparseMean(),
+])  # fmt: skip
+def test_a_fitted_model_is_saved_with_its_cost(cost, tmp_path):
+    x = np.column_stack([ou(np.random.default_rng(s), [3.0], 200) for s in range(2)])
+    x[90:] += 4.0
+    model = hd.DCDP(model=cost, penalty=25.0, interval=None).fit(x)
+    assert len(model.change_points_) > 0
+    model.save(tmp_path / "model.npz")
+    loaded = hd.load(tmp_path / "model.npz")
+    assert repr(loaded.model) == repr(cost)
+    assert loaded.predict(x).tolist() == model.predict(x).tolist() == model.change_points_.tolist()
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's cost, named like none of ours."""
+
+    scale: float = 2.0
+
+    def prepare(self, X):
+        return Mean().prepare(np.asarray(X) / self.scale)
+
+    def costs(self, cache, starts, ends):
+        return Mean().costs(cache, starts, ends)
+
+    def min_length(self, d):
+        return 1
+
+    def n_parameters(self, d):
+        return d
+
+
+def test_a_users_cost_is_not_saved(tmp_path):
+    model = hd.DCDP(model=Own(), penalty=9.0).fit(np.repeat([0.0, 9.0], 50))
+    assert model.change_points_.tolist() == [50]
+    alias = type("Mean", (Own,), {})()  # named like one of ours
+    for cost in (Own(), alias):
+        with pytest.raises(ValueError, match="argument 'model' cannot be saved: found .*, allowed are"):
+            model.set_params(model=cost).save(tmp_path / "model.npz")
+    assert not list(tmp_path.iterdir())

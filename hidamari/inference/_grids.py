@@ -45,10 +45,10 @@ class Summed:
         prefix_at(self.rows, self.prefix, self.edges, places, out)
         return out
 
-    def programme(self, places: np.ndarray, penalty: float, prune: bool = True) -> tuple[np.ndarray, int]:
+    def programme(self, places: np.ndarray, penalty: float) -> tuple[np.ndarray, int]:
         """Best changes among the places, which begin with 0 and end with T."""
         prefix = self.prefix if len(places) == len(self.edges) else self._before(places)
-        last, n = programme(self.rows, prefix, places, penalty, self.minimum, prune)
+        last, n = programme(self.rows, prefix, places, penalty, self.minimum, True)
         return places[traced(last)], n
 
     def total(self, places: np.ndarray) -> float:
@@ -111,10 +111,10 @@ def programme(
 
     n, m, p = len(places), prefix.shape[1], rows.x.shape[1]
     best, value = np.empty((2, n))
-    last, active, expiry = np.empty((3, n), dtype=np.int64)
+    last, active, better = np.empty((3, n), dtype=np.int64)
     diff, work = np.empty(m), np.empty((p, p))
     priced = dynamic(
-        rows, prefix, places, penalty, minimum, prune, best, last, value, active, expiry, diff, work
+        rows, prefix, places, penalty, minimum, prune, best, last, value, active, better, diff, work
     )
     return last, int(priced)
 
@@ -146,8 +146,9 @@ class Priced:
     minimum: int
     tries: int = _PLACES  # for one split
 
-    def programme(self, places: np.ndarray, penalty: float, prune: bool = True) -> tuple[np.ndarray, int]:
+    def programme(self, places: np.ndarray, penalty: float) -> tuple[np.ndarray, int]:
         """Best changes among the places, which begin with 0 and end with T."""
+        prune = getattr(self.cost, "falls_when_split", False)
         last, n = slow_dynamic(self.cost, self.cache, places, penalty, self.minimum, prune)
         return places[traced(last)], n
 
@@ -160,9 +161,20 @@ class Priced:
         tries = tries[(tries - start >= self.minimum) & (end - tries >= self.minimum)]
         if not len(tries):
             return -1, np.inf
-        left = self.cost.costs(self.cache, np.full(len(tries), start), tries)
-        total = left + self.cost.costs(self.cache, tries, np.full(len(tries), end))
+        splits = getattr(self.cost, "splits", None)
+        if splits is not None:
+            total = splits(self.cache, start, end)[tries - start - 1]
+        else:
+            left = self.cost.costs(self.cache, np.full(len(tries), start), tries)
+            total = left + self.cost.costs(self.cache, tries, np.full(len(tries), end))
         return int(tries[np.argmin(total)]), float(np.min(total))
+
+    def _tries(self, start: int, end: int) -> np.ndarray:
+        """Every row between start and end where that takes one pass, else some of the grid."""
+        if hasattr(self.cost, "splits"):
+            return np.arange(start + 1, end)
+        inside = self.edges[np.searchsorted(self.edges, start, "right") : np.searchsorted(self.edges, end)]
+        return inside[:: max(1, len(inside) // self.tries)]
 
     def scan(self, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Best change in each window [first, stop) of [starts, ends); -1 where none is allowed."""
@@ -172,15 +184,12 @@ class Priced:
     def best(self, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gain and place of the best split of each interval, of those tried; -inf and -1 without one."""
         whole = self.cost.costs(self.cache, starts, ends)
-        found = []
-        for s, e in zip(starts, ends):
-            inside = self.edges[np.searchsorted(self.edges, s, "right") : np.searchsorted(self.edges, e)]
-            found.append(self._best(s, e, inside[:: max(1, len(inside) // self.tries)]))
+        found = [self._best(s, e, self._tries(s, e)) for s, e in zip(starts, ends)]
         places, totals = np.array([f[0] for f in found], dtype=np.int64), np.array([f[1] for f in found])
         return whole - totals, places
 
     def seeds(self, widest: int, threshold: float) -> np.ndarray:
-        """Grid points whose split of a short interval gains more than the threshold."""
+        """Places whose split of a short interval gains more than the threshold."""
         found = [np.empty(0, dtype=np.int64)]
         length = 2
         while length <= min(widest, len(self.edges) - 1):

@@ -7,40 +7,45 @@ the first row of the new segment.
 import numpy as np
 from numba import njit
 
-from hidamari.inference._rows import MEAN
+from hidamari.inference._rows import AXES, ELLIPSE, MEAN
 from hidamari.inference._sums import OPTIONS, add_row, between, cost_of
 
 __all__ = ["best_splits", "dynamic", "prefix_at", "scan", "seeds"]
 
-NEVER = np.iinfo(np.int64).max
-
 
 @njit(**OPTIONS)
-def dynamic(rows, prefix, rows_at, penalty, minimum, prune, best, last, value, active, expiry, diff, work):
+def dynamic(rows, prefix, rows_at, penalty, minimum, prune, best, last, value, active, better, diff, work):
     """Best changes on the grid: F_r = min over l of F_l + C(l, r) + penalty, F_0 = -penalty.
 
     Fills best (n + 1,) with F and last with the best l of each r, and returns the number of costs evaluated;
-    value, active, expiry (n + 1,), diff (m,) and work (p, p) are scratch. A candidate l that is worse at r
+    value, active, better (n + 1,), diff (m,) and work (p, p) are scratch. A candidate l that is worse at r
     than r itself, F_l + C(l, r) >= F_r, can never win at an r' with r as an allowed last change, and costs
-    fall when a segment is split: it is dropped once r' - r reaches the minimum length, not earlier.
+    fall when a segment is split: it is dropped once r' - r reaches the minimum length, not earlier. Where a
+    covariance is singular the cost of few rows is infinite and does not fall: then once C(r, r') is finite.
     """
     n = len(rows_at) - 1
     for r in range(n + 1):
         best[r], last[r] = np.inf, -1
     best[0] = -penalty
+    singular = rows.kind == ELLIPSE or rows.kind == AXES
     alive, entering, evaluations = 0, 0, 0
     for r in range(1, n + 1):
         while entering < r and rows_at[r] - rows_at[entering] >= minimum:
             if best[entering] < np.inf:
                 active[alive] = entering
-                expiry[alive] = NEVER
+                better[alive] = -1
                 alive += 1
             entering += 1
         kept = 0
         for k in range(alive):
-            if rows_at[r] < expiry[k]:
+            by = better[k]
+            if (
+                by < 0
+                or rows_at[r] - rows_at[by] < minimum
+                or (singular and not between(rows, prefix, by, r, diff, work) < np.inf)
+            ):
                 l = active[k]
-                active[kept], expiry[kept] = l, expiry[k]
+                active[kept], better[kept] = l, by
                 value[kept] = best[l] + between(rows, prefix, l, r, diff, work)
                 if value[kept] < best[r]:
                     best[r], last[r] = value[kept], l
@@ -49,8 +54,8 @@ def dynamic(rows, prefix, rows_at, penalty, minimum, prune, best, last, value, a
         evaluations += alive
         if prune:
             for k in range(alive):
-                if value[k] >= best[r] + penalty and value[k] < np.inf and expiry[k] == NEVER:
-                    expiry[k] = rows_at[r] + minimum
+                if value[k] >= best[r] + penalty and value[k] < np.inf and better[k] < 0:
+                    better[k] = r
         best[r] += penalty
     return evaluations
 

@@ -44,7 +44,15 @@ __all__ = [
 
 @runtime_checkable
 class Cost(Protocol):
-    """What a segment cost must offer to the engines; segments are rows [start, end), and end - start >= 1."""
+    """What a segment cost must offer to the engines; segments are rows [start, end), and end - start >= 1.
+
+    The engines look for two things more, which a cost may offer:
+
+    * ``splits(cache, start, end)``: costs (end - start - 1,) of [start, t) plus [t, end) for every t between,
+      where one pass gives them all. Searches then try every row, and not a few tens.
+    * ``falls_when_split``: whether two neighbouring segments never cost more than the two as one. Where it is
+      True searches give up candidates early, as `pelt` does unless it is False.
+    """
 
     def prepare(self, X: ArrayLike) -> Any:
         """Whatever makes later costs cheap, in time linear in the rows."""
@@ -78,6 +86,7 @@ class Additive:
     """
 
     least_rows: ClassVar[int] = 1
+    falls_when_split: ClassVar[bool] = True
 
     def rows(self, x: np.ndarray, shared: bool) -> Rows:
         """Rows as the compiled sums read them; `shared` where no entry is missing."""

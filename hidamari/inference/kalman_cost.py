@@ -1,7 +1,7 @@
 """The cost of a segment under a Gaussian process whose state is forgotten at each change point."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -72,6 +72,7 @@ class Kalman:
     noise: Any = 1.0
     lengthscales: Any = None
     bin_s: float = 1.0
+    falls_when_split: ClassVar[bool] = False  # a state that is forgotten is information that is lost
 
     def candidates(self) -> list[tuple[Kernel, float]]:
         """Every kernel with every variance of the noise."""
@@ -121,6 +122,11 @@ class Kalman:
     def cost(self, cache: Tracked, start: int, end: int) -> float:
         """Cost of the segment [start, end)."""
         return float(self.costs(cache, start, end))
+
+    def splits(self, cache: Tracked, start: int, end: int) -> np.ndarray:
+        """Costs (end - start - 1,) of [start, t) plus [t, end) for every t, by a pass from either end."""
+        places = np.arange(start + 1, end)
+        return self.costs(cache, start, places) + self.costs(cache, places, end)
 
     def min_length(self, d: int) -> int:
         """One row."""

@@ -85,7 +85,8 @@ def pelt(X: ArrayLike, cost: Cost, penalty: float, min_length: int | None = None
 
     A last change l with F_l + C(l, r) >= F_r can be given up, but only from r + min_length on: until then r
     itself is not yet allowed as a last change. The work is near linear where changes are many, quadratic
-    where they are few. All built-in costs allow the pruning.
+    where they are few. Nothing is given up where the cost says that it can rise when a segment is split
+    (``falls_when_split`` is False, as for `Kalman` and `SparseMean`).
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def pelt(X: ArrayLike, cost: Cost, penalty: float, min_length: int | None = None
     >>> pelt([0.0, 1.0, 0.0, 0.0, 1.0], Mean(), penalty=0.1, min_length=2).change_points.tolist()
     []
     """
-    return _programme(X, cost, penalty, min_length, prune=True)
+    return _programme(X, cost, penalty, min_length, prune=getattr(cost, "falls_when_split", True))
 
 
 def fpop(X: ArrayLike, cost: Cost, penalty: float) -> Segmentation:

@@ -1,7 +1,7 @@
 """A cost for means of many units of which few change."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +36,8 @@ class SparseMean:
     >>> cost.cost(cost.prepare([[-1.0, 0.0], [1.0, 0.1], [-1.0, 3.0], [1.0, 3.1]]), 0, 2)
     3.3912943611198916
     """
+
+    falls_when_split: ClassVar[bool] = False  # each segment pays the threshold anew
 
     def prepare(self, X: ArrayLike) -> Spread:
         """Prefix sums of X, and the mean of each column."""
