@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import get_lapack_funcs, qr, solve_triangular, svd
 
-from hidamari.inference.lags import Lagged, LagGram, add_grams, complete_rows, keep, lag_gram
+from hidamari.inference.ar_criteria import criteria, smallest
+from hidamari.inference.lags import Lagged, LagGram, add_grams, complete_rows, keep, lag_gram, long_runs
 
 __all__ = [
     "ARFit",
@@ -25,10 +26,10 @@ __all__ = [
     "Lagged",
     "Path",
     "add_grams",
+    "best_order",
     "fit_exact",
     "keep",
     "lag_gram",
-    "smallest",
     "solve_exact",
     "solve_qr",
 ]
@@ -263,6 +264,9 @@ def fit_exact(
 ) -> ARFit:
     """Least squares: by moments, and by orthogonal triangles where moments would lose half the digits.
 
+    Hundreds of consecutive lags without other predictors take O(p^2) beyond the transforms, for their moments
+    are nearly Toeplitz; the matrix is made and factored where that is ill-conditioned.
+
     Parameters
     ----------
     y, lags, columns, lagged, column_names
@@ -290,6 +294,9 @@ def fit_exact(
     >>> fit.coef.round(2).tolist(), round(float(np.sqrt(fit.cov[1, 1])), 3)
     ([0.8], 0.013)
     """
+    fit = _solve_long(y, lags, columns, lagged, intercept)
+    if fit is not None:
+        return fit
     gram = lag_gram(y, lags, columns, lagged, column_names)
     _check_rows(gram, intercept)
     fit = _solve(gram, intercept, 0.0, 0)
@@ -298,65 +305,34 @@ def fit_exact(
     return fit
 
 
-def criteria(
-    n_rows: int, sigma2: ArrayLike, size: ArrayLike, intercept: bool = True
-) -> dict[str, np.ndarray]:
-    r"""Criteria of order for models with variances sigma2 = RSS / N and so many coefficients; least is best.
+def _solve_long(
+    y: ArrayLike | Sequence[ArrayLike],
+    lags: int | Sequence[int],
+    columns: ArrayLike | Sequence[ArrayLike] | None,
+    lagged: Sequence[Lagged],
+    intercept: bool,
+) -> ARFit | None:
+    """Least squares from the structure of many consecutive lags, None for any other, or where it fails."""
+    found = long_runs(y, lags, columns, lagged)
+    if found is None:
+        return None
+    from hidamari.inference import _near_toeplitz
 
-    With k coefficients, the intercept among them, and L = N log sigma2:
-    aic L + 2 k, aicc L + 2 k N / (N - k - 2), bic L + k log N, fpe sigma2 (N + k) / (N - k).
-
-    Parameters
-    ----------
-    n_rows : int
-        Rows N, the same for all.
-    sigma2, size : array_like
-        Of each model.
-    intercept : bool
-        Whether each has an intercept besides.
-
-    Returns
-    -------
-    dict
-        "aic", "aicc", "bic", "fpe"; infinite where a model has no rows to spare.
-
-    References
-    ----------
-    Lütkepohl 2005, section 4.3; Hurvich and Tsai, Biometrika 1989.
-
-    Examples
-    --------
-    >>> criteria(100, [1.0, 0.9], [0, 1])["bic"].round(2).tolist()
-    [4.61, -1.33]
-    """
-    var, k = np.asarray(sigma2, dtype=float), np.asarray(size) + intercept
-    least = np.finfo(float).tiny  # an exact fit has L = -inf, which some criteria cannot add to
-    L = n_rows * np.log(np.maximum(var, least))
-    spare, spare2 = n_rows - k, n_rows - k - 2
-    return {
-        "aic": L + 2.0 * k,
-        "aicc": np.where(spare2 > 0, L + 2.0 * k * n_rows / np.maximum(spare2, 1), np.inf),
-        "bic": L + k * np.log(n_rows),
-        "fpe": np.where(spare > 0, var * (n_rows + k) / np.maximum(spare, 1), np.inf),
-    }
-
-
-def smallest(values: dict[str, np.ndarray], best: str) -> int:
-    """Where a criterion is least.
-
-    Raises
-    ------
-    ValueError
-        If there is no such criterion.
-
-    Examples
-    --------
-    >>> smallest({"aic": np.array([2.0, 1.0, 3.0])}, "aic")
-    1
-    """
-    if best not in values:
-        raise ValueError(f"best is {best!r}, but must be one of {sorted(values)}")
-    return int(np.argmin(values[best]))
+    runs, p = found
+    centre = sum(float(u.sum()) for u in runs) / sum(map(len, runs)) if intercept else 0.0
+    fit = _near_toeplitz.solve([u - centre for u in runs], p, intercept)
+    if fit is None:
+        return None
+    cov, level = fit.cov, 0.0
+    if intercept:
+        means = centre + fit.sums / fit.n_rows
+        cov[0, 1:] = cov[1:, 0] = -cov[1:, 1:] @ means[1:]
+        cov[0, 0] = fit.sigma2 / fit.n_rows - means[1:] @ cov[0, 1:]
+        level = float(means[0] - means[1:] @ fit.coef)
+    names = tuple(f"lag {i}" for i in range(1, p + 1))
+    support = np.ones(p, dtype=bool)
+    own = np.arange(1, p + 1)
+    return ARFit(names, own, fit.coef, level, fit.sigma2, cov, support, fit.n_rows, fit.condition)
 
 
 def best_order(gram: LagGram, best: str = "bic", intercept: bool = True) -> ARFit:

@@ -17,7 +17,10 @@ from hidamari.inference._lag_input import (
     usable_rows,
 )
 
-__all__ = ["LagGram", "Lagged", "add_grams", "complete_rows", "keep", "lag_gram"]
+__all__ = ["LagGram", "Lagged", "add_grams", "complete_rows", "keep", "lag_gram", "long_runs"]
+
+_MANY = 256  # lags from which the structure of their moments pays
+_RUNS = 3  # of complete rows up to which it does
 
 
 class Lagged(NamedTuple):
@@ -173,6 +176,44 @@ def _read(
         raise ValueError(f"column_names has {len(column_names)} names, but columns has {k} columns")
     names += list(column_names) if column_names is not None else [f"column {i}" for i in range(k)]
     return _Data([(list(z), x) for z, x in zip(zip(*sources), fixed)], wanted, tuple(names))
+
+
+def long_runs(
+    y: ArrayLike | Sequence[ArrayLike],
+    lags: int | Sequence[int],
+    columns: ArrayLike | Sequence[ArrayLike] | None = None,
+    lagged: Sequence[Lagged] = (),
+) -> tuple[list[np.ndarray], int] | None:
+    """Runs of observed values, where they are few and the predictors are hundreds of lags 1..p alone.
+
+    Parameters
+    ----------
+    y, lags, columns, lagged
+        As for :func:`lag_gram`.
+
+    Returns
+    -------
+    (list of ndarray, int) or None
+        Runs of more than p values with at least 2 p rows of them all together, and p.
+
+    Examples
+    --------
+    >>> runs, p = long_runs(np.arange(2000.0), 300)
+    >>> len(runs), p
+    (1, 300)
+    >>> long_runs(np.arange(2000.0), [1, 300]) is None
+    True
+    """
+    data = _read(y, lags, columns, lagged)
+    p = len(data.names)
+    if p < _MANY or len(data.wanted) > 1 or not np.array_equal(data.wanted[0], np.arange(p + 1)):
+        return None
+    runs: list[np.ndarray] = []
+    for (z,), _ in data.segments:
+        edges = np.flatnonzero(np.diff(~np.isnan(z), prepend=False, append=False)).reshape(-1, 2)
+        runs += [z[a:b] for a, b in edges if b - a > p]
+    enough = sum(map(len, runs)) - p * len(runs) >= 2 * p
+    return (runs, p) if enough and len(runs) <= _RUNS else None
 
 
 def complete_rows(

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hidamari.inference._lag_input import as_segments, observed_mean
-from hidamari.inference.autoregression import ARFit, Path, criteria, smallest
+from hidamari.inference.ar_criteria import criteria, smallest
+from hidamari.inference.autoregression import ARFit, Path
 
 __all__ = ["burg", "levinson"]
 
