@@ -32,6 +32,35 @@ def test_finite_response():
     assert len(system.A) == 2 and system.error < 1e-12
 
 
+def product(system, u):
+    """What the system puts out for an input, step by step."""
+    x, y = np.zeros(len(system.A)), []
+    for value in u:
+        y.append(system.C @ x + system.D * value)
+        x = system.A @ x + system.B * value
+    return np.array(y)
+
+
+@pytest.mark.parametrize("n", [3, 4, 64, 65, 300])
+@pytest.mark.parametrize("decay", [1.0, 0.99])
+def test_transform_gives_the_toeplitz_product(n, decay):
+    k, u = np.random.default_rng(n).standard_normal((2, n))
+    system = realise(k, method="dft", decay=decay)
+    assert system.A.shape == (n - 1, n - 1) and system.error < 1e-11
+    assert np.count_nonzero(system.A) <= 2 * (n - 1)  # blocks of two
+    np.testing.assert_allclose(np.abs(np.linalg.eigvals(system.A)), decay, rtol=1e-9)
+    T = np.tril(k[np.abs(np.subtract.outer(range(n), range(n)))])
+    np.testing.assert_allclose(product(system, u), T @ u, rtol=0, atol=1e-10)
+
+
+def test_response_of_the_transform_repeats():
+    k, n = np.random.default_rng(1).standard_normal(20), 20
+    pulse = np.eye(1, 60)[0]
+    for decay in (1.0, 0.8):
+        found = product(realise(k, method="dft", decay=decay), pulse)
+        np.testing.assert_allclose(found[1 + n : 2 * n], decay**n * k[1:], atol=1e-10)
+
+
 def test_covariance_of_an_arma_process():
     w, b, n = np.array([1.2, -0.6]), 0.5, 60
     psi = np.zeros(2000)
@@ -65,6 +94,8 @@ def test_smooth_kernel_with_noise_gives_the_dense_likelihood():
     [
         (lambda: realise([1.0, 2.0]), "3 values"),
         (lambda: realise(np.ones(9), tol=1.0), "tol"),
+        (lambda: realise(np.ones(9), method="vector-fit"), "method is 'vector-fit'"),
+        (lambda: realise(np.ones(9), method="dft", decay=1.1), "decay is 1.1"),
         (lambda: kernel_to_statespace(-(0.5 ** np.arange(9.0))), "positive"),
         (lambda: kernel_to_statespace(1.1 ** np.arange(9.0)), "does not decay"),
         (lambda: kernel_to_statespace([1.0, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0]), "not a covariance"),
