@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Poisson,
         StudentT,
     )
+    from hidamari.inference.realisation import kernel_to_statespace
     from hidamari.models.ar_net import ARNet
     from hidamari.models.cvhm import CVHM
     from hidamari.models.dcdp import DCDP
@@ -65,6 +66,7 @@ __all__ = [
     "__version__",
     "bin_spikes",
     "datasets",
+    "kernel_to_statespace",
     "load",
     "plotting",
 ]
@@ -83,6 +85,7 @@ _HOMES = {
         "Wiener",
     ),
     "inference.likelihoods": ("Bernoulli", "Binomial", "Gaussian", "NegativeBinomial", "Poisson", "StudentT"),
+    "inference.realisation": ("kernel_to_statespace",),
     "inference._jax_distribution": ("MarkovGPDistribution",),
     "models.ar_net": ("ARNet",),
     "models.cvhm": ("CVHM",),

@@ -1,7 +1,5 @@
 r"""State spaces for a given impulse response or stationary covariance, so that both run in linear time.
 
-    from hidamari.inference.realisation import kernel_to_statespace, realise
-
 With k_i = C A^{i-1} B for i >= 1 the Hankel matrix [k_{i+j+1}] = O R has the rank of the order,
 with O the rows C A^i and R the columns A^j B. Its singular value decomposition gives both, the shift of O A:
 few states, to a tolerance. The discrete Fourier transform gives as many states as values, exactly.
@@ -45,8 +43,8 @@ def realise(k: ArrayLike, tol: float = 1e-10, method: str = "hankel", decay: flo
     ``"hankel"``: the system of least order, to a tolerance, in O(n^3); what is smooth, decays or oscillates
     takes few states, and the response continues beyond n as it began.
 
-    ``"dft"``: for sequences that have no short form, such as noise. With k_n = -(k_1 + ... + k_{n-1}), so that
-    k_1..k_n have no constant part, k_{i+1} = sum_j b_j z_j^i, b their inverse transform and z_j, j = 1..n-1,
+    ``"dft"``: for sequences that have no short form, such as noise. With k_n = -(k_1 + ... + k_{n-1}), so
+    that k_1..k_n have no constant part, k_{i+1} = sum_j b_j z_j^i, b their inverse transform and z_j, j = 1..n-1,
     the roots of unity exp(-2 pi i j / n) other than 1: n - 1 states, in blocks that turn, exact to rounding
     and in O(n log n) but for A itself. All roots have modulus 1, so that the response repeats with period n
     after lag n; with ``decay`` d it also fades by d^n, at the cost of d^{-n} times the rounding. It is a
@@ -173,12 +171,12 @@ def kernel_to_statespace(k: ArrayLike, tol: float = 1e-10, n_rows: int | None = 
     --------
     A kernel that is no Markov process, with noise, and the likelihood of 300 rows in linear time:
 
-    >>> from hidamari.inference.realisation import kernel_to_statespace
+    >>> import hidamari as hd
     >>> from hidamari.statespace import kalman
     >>> from hidamari.statespace.types import Readings
     >>> t = np.arange(300.0)
     >>> k = (1 + t**2 / 200) ** -2.0 + 0.1 * (t == 0)
-    >>> chain = kernel_to_statespace(k, 1e-4)
+    >>> chain = hd.kernel_to_statespace(k, 1e-4)
     >>> chain.H.shape, round(float(chain.H[0, 0] @ chain.P[0] @ chain.H[0, 0]), 6)
     ((1, 1, 6), 1.1)
     >>> y = np.sin(t / 7)
