@@ -44,11 +44,11 @@ def realise(k: ArrayLike, tol: float = 1e-10, method: str = "hankel", decay: flo
     takes few states, and the response continues beyond n as it began.
 
     ``"dft"``: for sequences that have no short form, such as noise. With k_n = -(k_1 + ... + k_{n-1}), so
-    that k_1..k_n have no constant part, k_{i+1} = sum_j b_j z_j^i, b their inverse transform and z_j, j = 1..n-1,
-    the roots of unity exp(-2 pi i j / n) other than 1: n - 1 states, in blocks that turn, exact to rounding
-    and in O(n log n) but for A itself. All roots have modulus 1, so that the response repeats with period n
-    after lag n; with ``decay`` d it also fades by d^n, at the cost of d^{-n} times the rounding. It is a
-    system for inputs of up to n rows: its output is the product with the Toeplitz matrix.
+    that k_1..k_n have no constant part, k_{i+1} = sum_j b_j z_j^i, b their inverse transform and z_j,
+    j = 1..n-1, the roots of unity exp(-2 pi i j / n) other than 1: n - 1 states, in blocks that turn, exact
+    to rounding and in O(n log n) but for A itself. All roots have modulus 1, so that the response repeats
+    with period n after lag n; with ``decay`` d it also fades by d^n, at the cost of d^{-n} times the
+    rounding. It is a system for inputs of up to n rows: its output is the product with the Toeplitz matrix.
 
     Parameters
     ----------
