@@ -1,0 +1,194 @@
+"""Where a network starts and ends: the linear part from moments, and what is kept of the training."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from hidamari.inference._ar_network_forward import features, forward
+from hidamari.inference._ar_network_rows import Rows, Units
+from hidamari.inference.arnet_penalty import arnet_penalty
+from hidamari.inference.autoregression import ARFit, solve_exact
+from hidamari.inference.lags import LagGram, keep, lag_gram
+from hidamari.inference.sparse_autoregression import coordinate_descent
+
+__all__ = ["Linear", "begin", "end_linear", "end_network", "linear_part"]
+
+_PAPER = 0.01  # c of lambda = c sigma^2 (1 / s - 1)
+_CHUNK = 4096  # rows whose windows are held at a time
+
+Parts = tuple[list[np.ndarray], list[np.ndarray]]
+
+
+class Linear(NamedTuple):
+    """The linear solution of every horizon."""
+
+    fits: list[ARFit]
+    strength: float  # lambda of the mean of the penalties of all weights, in units of the variance of y
+
+
+def linear_part(
+    parts: list[np.ndarray],
+    columns: list[np.ndarray],
+    lags: np.ndarray,
+    n_forecasts: int,
+    penalty: str | None,
+    sparsity: float | None,
+    alpha: str | float,
+) -> Linear:
+    """Exact or sparse solution on the moments."""
+    gram = lag_gram(parts, lags.tolist(), columns, steps=n_forecasts)
+    if penalty is None:
+        return Linear([solve_exact(gram, response=h) for h in range(n_forecasts)], 0.0)
+    found = [
+        _sparse(keep(gram, np.arange(len(gram.names)), h), penalty, sparsity, alpha)
+        for h in range(n_forecasts)
+    ]
+    return Linear([fit for fit, _ in found], float(np.mean([strength for _, strength in found])))
+
+
+def _sparse(gram: LagGram, penalty: str, sparsity: float | None, alpha: str | float) -> tuple[ARFit, float]:
+    """Sparse solution of one horizon, and the lambda that it stands for."""
+    n = len(gram.lags)
+    free = np.arange(n, len(gram.names))
+    factor = _PAPER if isinstance(alpha, str) else float(alpha)
+    if penalty == "l1" and not isinstance(alpha, str):
+        return coordinate_descent(gram, factor, free=free, debias=True), 2.0 * factor * n
+    fit = arnet_penalty(gram, "ebic" if sparsity is None else sparsity, scale_factor=factor, free=free)
+    path = fit.path
+    assert path is not None and path.alpha is not None
+    s = float(path.alpha[int(np.argmin(path.criteria["ebic"]))])
+    left = float(path.sigma2.min() * gram.n_rows / gram.moments[0, 0])
+    strength = factor * left * (1.0 / s - 1.0)
+    if penalty == "l1":
+        return coordinate_descent(gram, strength / (2.0 * n), free=free, debias=True), strength
+    return fit, strength
+
+
+def begin(
+    linear: Linear, measures: Units, hidden: tuple[int, ...], exact: bool, rng: np.random.Generator
+) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """Weights to start from: the linear solution or random ones, and hidden layers that add nothing yet."""
+    n_in, n_out = len(linear.fits[0].coef), len(linear.fits)
+    if exact:
+        first = _in_units(linear.fits, measures)
+    else:  # not at 0, where the penalty of AR-Net would hold every weight
+        first = rng.uniform(-1.0, 1.0, (n_in, n_out)) / n_in, np.zeros(n_out)
+    layers = []
+    for width in hidden:
+        layers.append((rng.standard_normal((n_in, width)) * np.sqrt(2.0 / n_in), np.zeros(width)))
+        n_in = width
+    if hidden:
+        layers.append((np.zeros((n_in, n_out)), np.zeros(n_out)))
+    return (first, *layers)
+
+
+def _in_units(fits: list[ARFit], measures: Units) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients as weights of standardised values."""
+    n = len(fits[0].lags)
+    coef = np.array([fit.coef for fit in fits])
+    centres = np.append(np.full(n, measures.centre), measures.column_centre)
+    W = coef * np.append(np.ones(n), measures.column_scale / measures.scale)
+    b = (np.array([fit.intercept for fit in fits]) + coef @ centres - measures.centre) / measures.scale
+    return W.T, b
+
+
+def end_linear(fit: Any, linear: Linear, rows: Rows, polish: bool) -> Any:
+    """An autoregression: the exact or sparse solution, or the iterate itself."""
+    if polish:
+        measures = _measures(fit)
+        return fit._replace(
+            weights=(_in_units(linear.fits, measures),),
+            sigma2=np.array([own.sigma2 for own in linear.fits]),
+            converged=True,
+            message=f"{fit.message}; ended on the solution of the moments",
+        )
+    times = np.concatenate([rows.train, rows.held])
+    return fit._replace(sigma2=fit.y_scale**2 * _squares(fit.weights, fit, rows, times).mean(0))
+
+
+def end_network(
+    fit: Any,
+    linear: Linear,
+    rows: Rows,
+    whole: Parts,
+    early: Parts,
+    penalty: str | None,
+    sparsity: float | None,
+    alpha: str | float,
+    polish: bool,
+) -> Any:
+    """The network, with its last layer solved for where that helps, or the linear part if it is no better."""
+    measures = _measures(fit)
+    judges = rows.held if len(rows.held) else rows.train
+    plain = _squares((_in_units(linear.fits, measures),), fit, rows, judges)
+    weights, left = fit.weights, _squares(fit.weights, fit, rows, judges)
+    refit = False
+    if polish and penalty is None:
+        other = _solved(fit, rows, early, measures)
+        more = _squares(other, fit, rows, judges)
+        if more.mean() < left.mean():
+            weights, left, refit = other, more, True
+    gain = (plain - left).mean(1)
+    # One standard error: on a linear process, chance alone would often choose the network.
+    if not gain.mean() > gain.std() / np.sqrt(len(gain)):
+        again = linear_part(*whole, fit.lags, fit.n_forecasts, penalty, sparsity, alpha)
+        return fit._replace(
+            weights=(_in_units(again.fits, measures),),
+            sigma2=np.array([own.sigma2 for own in again.fits]),
+            message=f"{fit.message}; hidden layers were no better than the linear part, which was kept",
+        )
+    if refit:
+        weights = _solved(fit, rows, whole, measures)
+    return fit._replace(weights=weights, sigma2=fit.y_scale**2 * left.mean(0))
+
+
+def _measures(fit: Any) -> Units:
+    """Units of a fit."""
+    return Units(fit.y_centre, fit.y_scale, fit.column_centre, fit.column_scale)
+
+
+def _windows(rows: Rows, times: np.ndarray) -> np.ndarray:
+    """Standardised lags and columns at some times."""
+    longest = int(rows.lags.max())
+    windows = sliding_window_view(rows.series, longest)[times - longest]
+    return np.hstack([windows[:, longest - rows.lags], rows.columns[times]])
+
+
+def _squares(weights: Any, fit: Any, rows: Rows, times: np.ndarray) -> np.ndarray:
+    """Squared errors of standardised rows, (n, H)."""
+    found = np.empty((len(times), fit.n_forecasts))
+    for first in range(0, len(times), _CHUNK):
+        own = times[first : first + _CHUNK]
+        said = forward(weights, fit.activation, _windows(rows, own))
+        found[first : first + _CHUNK] = (rows.series[own[:, None] + np.arange(fit.n_forecasts)] - said) ** 2
+    return found
+
+
+def _solved(fit: Any, rows: Rows, parts: Parts, measures: Units) -> Any:
+    """Weights with the linear part and the last layer solved for exactly, hidden layers as they are.
+
+    Hidden units enter the moments as columns; a trace of ridge, as units may agree on all rows.
+    """
+    H, k = fit.n_forecasts, len(fit.column_centre)
+    width = len(fit.weights[-1][0])
+    every = np.full((len(rows.series), width), np.nan)
+    times = np.concatenate([rows.train, rows.held])
+    for first in range(0, len(times), _CHUNK):
+        own = times[first : first + _CHUNK]
+        every[own] = features(fit.weights, fit.activation, _windows(rows, own))
+    at, joined = rows.margin, []
+    for part, x in zip(*parts):
+        joined.append(np.hstack([x, every[at : at + len(part)]]))
+        at += len(part)
+    gram = lag_gram(parts[0], fit.lags.tolist(), joined, steps=H)
+    alive = np.flatnonzero(np.diag(gram.moments)[H:] > 0.0)
+    W, b = np.zeros((H, len(gram.names))), np.zeros(H)
+    for h in range(H):
+        own = solve_exact(keep(gram, alive, h), ridge=1.0 / gram.n_rows)
+        W[h, alive], b[h] = own.coef, own.intercept
+    n = len(fit.lags)
+    known = [ARFit(gram.names, fit.lags, w[: n + k], c, 0.0, W, alive, 0, 0.0) for w, c in zip(W, b)]
+    first, level = _in_units(known, measures)
+    last = W[:, n + k :].T / measures.scale
+    return ((first, level), *fit.weights[1:-1], (last, np.zeros(H)))
