@@ -73,9 +73,10 @@ def test_intervals_hold_what_they_say():
 
 
 def test_draws_have_the_moments_of_the_forecast():
-    found = hd.ARNet(3).fit(simulate([0.8], 500)).forecast(5, n_draws=4000)
-    np.testing.assert_allclose(found.draw_value.mean("draw"), found["mean"], atol=0.15)
-    np.testing.assert_allclose(found.draw_value.var("draw"), found["var"], rtol=0.1)
+    model = hd.ARNet(3).fit(simulate([0.8], 500))
+    draws, found = model.sample(5, 4000), model.forecast(5)
+    np.testing.assert_allclose(draws.draw_value.mean("draw"), found["mean"], atol=0.15)
+    np.testing.assert_allclose(draws.draw_value.var("draw"), found["var"], rtol=0.1)
 
 
 def test_columns_are_found_as_regression_with_ar_errors():

@@ -1,6 +1,6 @@
 """Compiled loops of autoregressions with missing values.
 
-Row t predicts y_t from the k = order[t] values before it, c + sum_i w[k, i] y_{t-1-i}, with noise
+Row t predicts y_t from the k = order[t] values before it, c[t] + sum_i w[k, i] y_{t-1-i}, with noise
 variance v[t] (k = p after the start); order[t] < 0 says that row t is given and has no factor.
 """
 
@@ -15,10 +15,11 @@ __all__ = ["band", "factor_band", "filter_gaps", "inverse_in_band", "pair_moment
 
 
 @njit(**OPTIONS)
-def filter_gaps(y, missing, order, w, v, c, x, mean, var, index, P, Ph, h):
+def filter_gaps(y, missing, order, w, v, c, noise, x, mean, var, index, P, Ph, h):
     """Predictive moments of each row, and the log-likelihood; x becomes the filtered values.
 
-    The covariance of the last p values lives on the missing ones among them alone: P, at rows `index`.
+    The covariance of the last p values lives on the missing ones among them alone: P, at rows `index`. With
+    noise of observation all of them are unknown; mean and var are then those of the value without it.
     """
     p = w.shape[1]
     m = 0
@@ -37,7 +38,7 @@ def filter_gaps(y, missing, order, w, v, c, x, mean, var, index, P, Ph, h):
         if k < 0:
             x[t], mean[t], var[t] = y[t], y[t], 0.0
             continue
-        predicted = c
+        predicted = c[t]
         for i in range(k):
             predicted += w[k, i] * x[t - 1 - i]
         for i in range(m):
@@ -51,15 +52,16 @@ def filter_gaps(y, missing, order, w, v, c, x, mean, var, index, P, Ph, h):
             Ph[i] = g
             spread += h[i] * g
         mean[t], var[t] = predicted, spread
-        if missing[t]:
-            x[t] = predicted
+        x[t] = predicted if missing[t] or noise > 0.0 else y[t]
+        if missing[t] or noise > 0.0:
             for i in range(m):
                 P[i, m] = P[m, i] = Ph[i]
-            P[m, m] = spread
+            P[m, m] = Ph[m] = spread
             index[m] = t
             m += 1
+        if missing[t]:
             continue
-        x[t] = y[t]
+        spread += noise
         error = y[t] - predicted
         total -= 0.5 * (math.log(2.0 * math.pi * spread) + error * error / spread)
         for i in range(m):
@@ -81,7 +83,7 @@ def _coefficient(w, k, back):
 def band(z, index, order, w, v, c, A, b):
     """Precision of the missing values, in rows A[i, i - j], its linear term b, and sum e^2 / v, sum log v.
 
-    z holds zeros at the missing rows, e_t = a_t' z - c.
+    z holds zeros at the missing rows, e_t = a_t' z - c_t.
     """
     p = w.shape[1]
     squares, logs = 0.0, 0.0
@@ -90,7 +92,7 @@ def band(z, index, order, w, v, c, A, b):
         k = order[t]
         if k < 0:
             continue
-        e = z[t] - c
+        e = z[t] - c[t]
         for i in range(k):
             e -= w[k, i] * z[t - 1 - i]
         squares += e * e / v[t]
@@ -150,8 +152,9 @@ def inverse_in_band(L, Z):
 
 
 @njit(**OPTIONS)
-def pair_moments(index, Z, p, T, out):
-    """Add to out[i, j], over rows t = p..T-1, the covariances of y_{t-i} and y_{t-j}."""
+def pair_moments(index, Z, p, used, out):
+    """Add to out[i, j], over the rows t >= p that are used, the covariances of y_{t-i} and y_{t-j}."""
+    T = len(used)
     width = Z.shape[1]
     for a in range(len(index)):
         for d in range(min(a, width - 1) + 1):
@@ -159,6 +162,8 @@ def pair_moments(index, Z, p, T, out):
             if index[a] - old > p:
                 break
             for t in range(max(index[a], p), min(old + p, T - 1) + 1):
+                if not used[t]:
+                    continue
                 i, j = t - index[a], t - old
                 out[i, j] += Z[a, d]
                 if d:

@@ -136,7 +136,7 @@ def event_columns(rows: np.ndarray, events: Mapping[str, Sequence[int]], window:
         for shift in range(first, last + 1):
             parts.append(np.isin(rows, np.asarray(at) + shift).astype(float))
             names.append(f"{name}[{shift:+d}]" if shift else str(name))
-            groups.append(str(name))
+            groups.append(f"event[{name}]")
     values = np.stack(parts, axis=1) if parts else np.empty((len(rows), 0))
     return Columns(values, tuple(names), tuple(groups))
 
@@ -172,7 +172,7 @@ def lagged_columns(values: np.ndarray, names: Sequence[str], lags: Sequence[int]
             shifted[lag:] = values[: max(len(values) - lag, 0), q]
             parts.append(shifted)
             labels.append(f"{name}[t-{lag}]" if lag else str(name))
-            groups.append(str(name))
+            groups.append(f"covariate[{name}]")
     return Columns(np.stack(parts, axis=1), tuple(labels), tuple(groups))
 
 

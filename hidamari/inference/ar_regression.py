@@ -12,16 +12,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hidamari.inference.autoregression import ARFit, fit_exact
+from hidamari.inference.autoregression import ARFit, fit_exact, keep, lag_gram, solve_exact
+from hidamari.inference.gaps import expected_gram, first_law, settled
+from hidamari.inference.lags import LagGram
+from hidamari.inference.reflections import levinson
 
 __all__ = ["Regression", "regress", "residuals"]
 
 _ROUNDS = 200
 _ALIKE = 1e-6  # of the spread of the columns: what is told from rounding and from the intercept
 _SETTLED = 1e-10  # of the spread of the series
+_CHOICES = 3  # of a support, each with gaps filled by the fit of the last
+_TOL = 1e-7  # of weights from one round of EM to the next
 
 Segments = Sequence[np.ndarray]
-Choose = Callable[[Segments, Segments], ARFit]
+Choose = Callable[[Segments, Segments, LagGram | None], ARFit]
 
 
 class Regression(NamedTuple):
@@ -48,6 +53,7 @@ def regress(
     choose: Choose,
     mode: str = "errors",
     refit: bool = True,
+    exact: bool = False,
 ) -> Regression:
     r"""Fit the autoregression and its columns together.
 
@@ -58,17 +64,20 @@ def regress(
     Parameters
     ----------
     y : sequence of ndarray (T_r,)
-        Segments; NaN where not observed, whose rows are left out with those that have them as lags.
+        Segments; NaN where not observed.
     columns : sequence of ndarray (T_r, k)
         Their columns.
     lags : ndarray of int, shape (m,)
         Candidate lags.
     choose : callable
-        From segments and columns to an ARFit of the candidates: the solver.
+        From segments, columns and, where known, their moments to an ARFit of the candidates: the solver.
     mode : {"errors", "arx"}
         What the columns do.
     refit : bool
         Whether what was chosen is fitted again by least squares, on all rows that its lags allow.
+    exact : bool
+        Maximise the likelihood of what was observed, by EM over missing values of y, and not that of
+        the rows all of whose lags were observed.
 
     Returns
     -------
@@ -87,7 +96,7 @@ def regress(
     >>> rng, lags = np.random.default_rng(0), np.array([1])
     >>> y = 5.0 + np.arange(200) / 50 + rng.standard_normal(200)
     >>> line = np.arange(200.0)[:, None] / 200
-    >>> found = regress([y], [line], lags, lambda u, x: fit_exact(u, [1], x))
+    >>> found = regress([y], [line], lags, lambda u, x, _: fit_exact(u, [1], x))
     >>> found.outer.round(), found.weights.round(1)
     (array([4.]), array([0.]))
     """
@@ -95,8 +104,10 @@ def regress(
     seen = np.concatenate([part[np.isfinite(part)] for part in y])
     centre = float(seen.mean())
     u = [part - centre for part in y]
+    if exact and any(np.isnan(part).any() for part in y):
+        return _with_gaps(centre, u, columns, lags, choose, mode, refit)
     if k == 0 or mode == "arx":
-        fit = choose(u, columns)
+        fit = choose(u, columns, None)
         chosen = fit
         if refit:
             fit = _again(u, columns, lags, fit)
@@ -104,17 +115,70 @@ def regress(
     none = [np.empty((len(part), 0)) for part in y]
     spread = float(np.abs(u[0][np.isfinite(u[0])]).max(initial=0.0)) or 1.0
     beta, errors = _filtered_regression(u, columns, np.empty(0), np.zeros(k))
-    chosen = choose(residuals(u, columns, beta), none)
+    chosen = choose(residuals(u, columns, beta), none, None)
     fit = _again(residuals(u, columns, beta), none, lags, chosen) if refit else chosen
     for _ in range(_ROUNDS):
         before = beta
         beta, errors = _filtered_regression(u, columns, fit.weights, beta)
         rest = residuals(u, columns, beta)
-        fit = _again(rest, none, lags, chosen) if refit else choose(rest, none)
+        fit = _again(rest, none, lags, chosen) if refit else choose(rest, none, None)
         moved = max(float(np.nanmax(np.abs(x @ (beta - before)), initial=0.0)) for x in columns)
         if moved <= _SETTLED * spread:
             break
     return _gathered(centre, fit, chosen, beta, errors)
+
+
+def _with_gaps(
+    centre: float, u: Segments, columns: Segments, lags: np.ndarray, choose: Choose, mode: str, refit: bool
+) -> Regression:
+    """The same by EM: moments expected given what was observed, in place of those of complete rows."""
+    seen = [not np.isnan(part).all() for part in u]
+    u, columns = [part for part, on in zip(u, seen) if on], [x for x, on in zip(columns, seen) if on]
+    m, k = len(lags), columns[0].shape[1]
+    beta, errors = np.zeros(k), np.empty(0)
+    none = [np.empty((len(part), 0)) for part in u]
+    drive = columns if k and mode == "arx" else none
+    move = bool(k) and mode == "errors"
+    if move:
+        beta, errors = _filtered_regression(u, columns, np.empty(0), beta)
+    rest = residuals(u, columns, beta)
+    order = min(int(lags.max(initial=0)), max(map(len, u)) - 1)
+    fit = levinson(rest, order) if order else solve_exact(lag_gram(rest, 0))
+    starts = [first_law(part, fit) for part in rest]
+
+    def expected() -> tuple[LagGram, list[np.ndarray]]:
+        """Moments, and segments filled in, under the law as it stands."""
+        c = [fit.intercept + (x @ fit.coef[m:] if len(fit.coef) > m else 0.0) for x in drive]
+        laws = [(fit.weights, fit.sigma2, own, start) for own, start in zip(c, starts)]
+        gram, filled = expected_gram(rest, laws, lags.tolist(), drive)
+        return gram, [one.values for one in filled]
+
+    chosen = fit
+    for n in range(_CHOICES):
+        gram, filled = expected()
+        found = choose(filled, drive, gram)
+        if n and np.array_equal(found.support, chosen.support):
+            break
+        chosen = fit = found
+        for _ in range(_ROUNDS):
+            gram, filled = expected()
+            before = fit
+            fit = _again(filled, drive, lags, chosen, gram) if refit else choose(filled, drive, gram)
+            still = True
+            if move:
+                whole = [part + x @ beta for part, x in zip(filled, columns)]
+                last = beta
+                beta, errors = _filtered_regression(whole, columns, fit.weights, beta)
+                rest = residuals(u, columns, beta)
+                spread = max(float(np.nanmax(np.abs(part))) for part in u)
+                moved = max(float(np.nanmax(np.abs(x @ (beta - last)))) for x in columns)
+                still = moved <= _TOL * spread
+            if still and settled(before, fit, _TOL):
+                break
+    # Moments count imputed values as seen, and a coefficient needs both of a pair.
+    share = sum(int(np.isfinite(part).sum()) for part in u) / sum(map(len, u))
+    fit = fit._replace(n_rows=int(round(share * fit.n_rows)), cov=fit.cov / share**2)
+    return _gathered(centre, fit, chosen, beta, errors / np.sqrt(share))
 
 
 def residuals(y: Segments, columns: Segments, beta: np.ndarray) -> list[np.ndarray]:
@@ -143,11 +207,16 @@ def residuals(y: Segments, columns: Segments, beta: np.ndarray) -> list[np.ndarr
     return [part - x @ beta for part, x in zip(y, columns)]
 
 
-def _again(u: Segments, columns: Segments, lags: np.ndarray, chosen: ARFit) -> ARFit:
+def _again(
+    u: Segments, columns: Segments, lags: np.ndarray, chosen: ARFit, gram: LagGram | None = None
+) -> ARFit:
     """Least squares of the chosen predictors, written with zeros for the others."""
     m, k = len(lags), columns[0].shape[1]
     on = chosen.support
-    fit = fit_exact(u, lags[on[:m]].tolist(), [x[:, on[m : m + k]] for x in columns])
+    if gram is None:
+        fit = fit_exact(u, lags[on[:m]].tolist(), [x[:, on[m : m + k]] for x in columns])
+    else:
+        fit = solve_exact(keep(gram, on))
     coef, cov = np.zeros(m + k), np.zeros((1 + m + k, 1 + m + k))
     at = np.flatnonzero(on)
     coef[at] = fit.coef

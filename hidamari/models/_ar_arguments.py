@@ -18,15 +18,35 @@ from hidamari.inference.ar_columns import (
 from hidamari.models._door import check_number, check_whole
 from hidamari.models._gp_door import Observed
 
-__all__ = ["Covariates", "Grid", "candidates", "check", "columns", "covariates", "grid", "later"]
+__all__ = [
+    "Covariates",
+    "Grid",
+    "candidates",
+    "check",
+    "again",
+    "check_alike",
+    "check_levels",
+    "check_seed",
+    "check_varies",
+    "closed",
+    "columns",
+    "covariates",
+    "frequencies",
+    "grid",
+    "later",
+]
 
 _MOST_LAGS = 1000
 _CHOICES = {
     "solver": ("auto", "exact", "sparse", "levinson", "burg"),
-    "penalty": ("auto", None, "l1", "arnet", "scad", "mcp", "group"),
+    "penalty": ("auto", None, "l1", "arnet", "scad", "mcp", "group", "ridge"),
     "exog_mode": ("errors", "arx"),
+    "strategy": ("recursive", "direct"),
+    "missing": ("auto", "exact", "drop"),
+    "intervals": ("conformal", "gaussian"),
 }
-_NAMED = ("aic", "bic", "ebic")
+_SWITCHES = ("measurement_noise", "stationary")
+_NAMED = ("aic", "bic", "ebic", "cv", "paper")
 
 
 class Covariates(NamedTuple):
@@ -42,6 +62,7 @@ class Grid(NamedTuple):
     first: np.ndarray  # (trial,) number of each trial's first row
     step: float  # time from one row to the next
     n_rows: int  # rows from the first of all to the last of all
+    origin: float  # time of row 0
 
 
 def check(model: Any) -> None:
@@ -49,7 +70,12 @@ def check(model: Any) -> None:
     for name, allowed in _CHOICES.items():
         if not any(getattr(model, name) is a or getattr(model, name) == a for a in allowed):
             raise ValueError(f"{name} must be one of {allowed}, found {getattr(model, name)!r}")
+    for name in _SWITCHES:
+        if not isinstance(getattr(model, name), (bool, np.bool_)):
+            raise ValueError(f"{name} must be True or False, found {getattr(model, name)!r}")
     check_whole("trend", model.trend, 0, optional=True)
+    check_whole("n_forecasts", model.n_forecasts, 1)
+    check_seed(model.random_state)
     check_number("sparsity", model.sparsity, optional=True)
     if model.sparsity is not None and model.sparsity > 1:
         raise ValueError(f"sparsity must be a share of lags, at most 1, found {model.sparsity!r}")
@@ -60,7 +86,30 @@ def check(model: Any) -> None:
         check_number("alpha", model.alpha)
     _check_seasons(model.seasonality)
     _check_events(model.events, model.event_window)
+    if model.strategy == "direct" and model.exog_mode == "arx":
+        raise ValueError("strategy 'direct' needs exog_mode='errors', found 'arx'")
     _exog_lags(model.exog_lags)
+
+
+def check_seed(value: Any, name: str = "random_state") -> None:
+    """Refuse what is no source of randomness."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+    if not (value is None or whole or isinstance(value, np.random.Generator)):
+        raise ValueError(f"{name} must be a whole number of at least 0, a Generator or None, found {value!r}")
+
+
+def check_levels(interval: Any, quantiles: Any = None) -> np.ndarray:
+    """Probabilities of an interval's ends, then those of quantiles."""
+    if not (isinstance(interval, (float, np.floating)) and 0.0 < interval < 1.0):
+        raise ValueError(f"interval must be between 0 and 1, found {interval!r}")
+    try:
+        own = np.asarray([] if quantiles is None else quantiles, dtype=float).ravel()
+    except (TypeError, ValueError):
+        raise ValueError(f"quantiles must be probabilities between 0 and 1, found {quantiles!r}") from None
+    if not ((own > 0.0) & (own < 1.0)).all():
+        raise ValueError(f"quantiles must be probabilities between 0 and 1, found {quantiles!r}")
+    half = 0.5 * float(interval)
+    return np.append([0.5 - half, 0.5 + half], own)
 
 
 def candidates(n_lags: Any, n_rows: int) -> np.ndarray:
@@ -91,8 +140,8 @@ def candidates(n_lags: Any, n_rows: int) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def grid(observed: Observed, step: float | None = None) -> Grid:
-    """Rows as numbers; refuse those that are not evenly spaced."""
+def grid(observed: Observed, step: float | None = None, origin: float | None = None) -> Grid:
+    """Rows as numbers, from the first of all or from ``origin``; refuse those that are not evenly spaced."""
     gaps = np.concatenate([np.diff(own) for own in observed.times])
     if step is None:
         step = float(np.median(gaps)) if gaps.size else 1.0
@@ -107,8 +156,9 @@ def grid(observed: Observed, step: float | None = None) -> Grid:
             "NaN where nothing was observed, or a list of trials"
         )
     starts = np.array([own[0] for own in observed.times])
-    first = np.rint((starts - starts.min()) / step) if len(starts) > 1 else np.zeros(1)
-    return Grid(first, step, int((first + observed.lengths).max()))
+    origin = float(starts.min()) if origin is None else origin
+    first = np.rint((starts - origin) / step)
+    return Grid(first, step, int((first + observed.lengths).max()), origin)
 
 
 def covariates(exog: Any, observed: Observed, names: np.ndarray | None = None) -> Covariates | None:
@@ -124,6 +174,50 @@ def covariates(exog: Any, observed: Observed, names: np.ndarray | None = None) -
     found = found if trials.units is None else np.asarray(trials.units).astype(str)
     _same_names(found, names)
     return Covariates(trials.values, found)
+
+
+def again(exog: Any, observed: Observed, names: np.ndarray) -> np.ndarray:
+    """Covariates at the rows of another series: those of the fit, (T, q)."""
+    if exog is None:
+        if len(names):
+            raise ValueError(f"exog is missing; the model was fitted with {list(names)}")
+        return np.empty((len(observed.values), 0))
+    if not len(names):
+        raise ValueError("exog was given, but the model was fitted without covariates")
+    found = covariates(exog, observed, names)
+    return np.empty((0, 0)) if found is None else found.values
+
+
+def check_alike(model: Any, observed: Observed) -> None:
+    """Refuse another number of outputs than that of the fit."""
+    n = observed.values.shape[1]
+    if n != model.n_features_in_:
+        raise ValueError(f"y has {n} outputs; the model was fitted to {model.n_features_in_}")
+
+
+def check_varies(observed: Observed) -> None:
+    """Refuse outputs that tell nothing."""
+    for n, column in enumerate(observed.values.T):
+        if not np.nanmax(np.append(column, -np.inf)) > np.nanmin(np.append(column, np.inf)):
+            raise ValueError(f"y does not vary in output {n}; allowed: at least two different values")
+
+
+def frequencies(freqs: Any, step: float) -> np.ndarray:
+    """Frequencies of a spectrum, by default up to half a cycle per row."""
+    if freqs is None:
+        return np.linspace(0.0, 0.5, 512) / step
+    try:
+        found = np.atleast_1d(np.asarray(freqs, dtype=float))
+    except (TypeError, ValueError):
+        found = np.full(1, np.nan)
+    if found.ndim != 1 or not np.isfinite(found).all():
+        raise ValueError(f"freqs must be finite numbers on one axis, found {freqs!r}")
+    return found
+
+
+def closed(columns: Columns) -> np.ndarray:
+    """Which columns a shift in time leaves in their span: trend and seasons."""
+    return np.array([g == "trend" or g.startswith("season[") for g in columns.groups], dtype=bool)
 
 
 def later(
