@@ -118,6 +118,12 @@ def test_paper_figure_6():
     assert all(np.mean(own) <= 4.0 for own in errors.values())
 
 
+@pytest.mark.parametrize("density", [0.015, 0.15, 0.99])
+def test_density_may_be_wrong_by_ten(density):
+    grams = [lag_gram(simulate(FAR, 1000, 100 + seed), 20) for seed in range(20)]
+    assert np.mean([relative(arnet_penalty(gram, density).coef, FAR) for gram in grams]) <= 4.0
+
+
 def test_path_is_what_it_says():
     gram = lag_gram(simulate(FAR, 600, 5), 40)
     for criterion in ("ebic", "bic", "aic"):
@@ -173,7 +179,7 @@ def test_penalty_of_the_paper():
 
 def test_arnet_is_a_stationary_point_of_the_paper_objective():
     gram = lag_gram(simulate(THREE, 5000, 8), 30)
-    fit = arnet_penalty(gram, 0.1, debias=False)
+    fit = arnet_penalty(gram, 0.1, scale_factor=0.01, debias=False)
     noise = solve_exact(gram).sigma2 * gram.n_rows / gram.moments[0, 0]
     b, g = standardised(gram, fit)
     held = b != 0
@@ -202,6 +208,8 @@ def test_units_do_not_matter():
         (lambda g: arnet_penalty(g, 0.0), "density is 0.0"),
         (lambda g: arnet_penalty(g, "cv"), "density is 'cv'"),
         (lambda g: arnet_penalty(g, 0.1, c2=0.5), "c2 >= 1"),
+        (lambda g: arnet_penalty(g, 0.1, scale_factor=-1.0), "scale_factor is -1"),
+        (lambda g: arnet_penalty(g, 0.1, scale_factor="aic"), "scale_factor is 'aic'"),
         (lambda g: sparse_path(g._replace(names=g.names[:-1])), "responses"),
         (lambda g: sparse_path(g._replace(moments=0 * g.moments)), "does not vary"),
     ],

@@ -17,6 +17,7 @@ from hidamari.inference.lags import LagGram
 
 __all__ = ["arnet", "arnet_penalty", "arnet_slope"]
 
+_PAPER = 0.01  # c
 _ROUNDS = 100  # of local linear approximation; a few settle
 
 
@@ -50,7 +51,7 @@ def arnet_penalty(
     density: float | str,
     c1: float = 3.0,
     c2: float = 3.0,
-    scale_factor: float = 0.01,
+    scale_factor: float | str = "bic",
     free: ArrayLike = (),
     intercept: bool = True,
     debias: bool = True,
@@ -62,24 +63,29 @@ def arnet_penalty(
     its tangent at the last theta majorises it, so each round is a weighted lasso and none goes uphill. Rounds
     start from least squares, as every theta_i = 0 is a local minimum.
 
+    The paper's c = 0.01 suits some 1e5 rows: thresholds must shrink like sqrt(log p / rows), and those of
+    this penalty do not. By default a criterion chooses lambda, and s says what a lag costs there: with k of
+    them each has prior odds s / (1 - s), so that rows log(RSS) + k log(rows) - 2 k log(s / (1 - s)) is to be
+    least. An s ten times too large or too small then matters little.
+
     Parameters
     ----------
     gram : LagGram
         Moments.
     density : float in (0, 1] or "ebic"
-        s, or chosen by the extended BIC of the refitted supports among values from 1 (no penalty) down to
-        0.01 / p. Numbers below 1 / p only say that the penalty is strong, as short series need it.
+        s; 1 is no penalty, and odds are never taken above 1. ``"ebic"``: s is not known, and lambda is chosen
+        by the extended BIC of the refitted supports, with c = 0.01 if it is not given.
     c1, c2 : float
         Shape of the penalty.
-    scale_factor : float
-        c.
+    scale_factor : float or "bic"
+        c, 0.01 in the paper, or chosen as above.
     free, intercept, debias
         As for :func:`coordinate_descent`.
 
     Returns
     -------
     ARFit
-        ``path.alpha`` holds the densities tried.
+        ``path.alpha`` holds the densities s tried, for c = 0.01 unless it is given.
 
     Raises
     ------
@@ -100,43 +106,65 @@ def arnet_penalty(
     >>> np.flatnonzero(arnet_penalty(lag_gram(y, 40), density=3 / 40).support).tolist()
     [0, 1, 2]
     """
+    _check(density, c1, c2, scale_factor)
     problem = scale(gram, free, intercept)
     p = len(problem.r)
     start = _start(problem)
     noise = max(1.0 - float(2.0 * problem.r @ start - start @ problem.R @ start), 0.0)
-    if isinstance(density, str):
-        if density != "ebic":
-            raise ValueError(f"density is {density!r}, but must be a number in (0, 1] or 'ebic'")
-        tried = np.geomspace(0.01 / max(p, 1), 1.0, 24)
-    else:
-        if not 0.0 < density <= 1.0:
-            raise ValueError(f"density is {density}, but must be in (0, 1]")
-        tried = np.array([density])
-    if scale_factor < 0.0 or c1 <= 0.0 or c2 < 1.0:
-        raise ValueError(f"need scale_factor >= 0, c1 > 0, c2 >= 1, found {scale_factor}, {c1}, {c2}")
+    factor = _PAPER if isinstance(scale_factor, str) else scale_factor
+    known = isinstance(density, str) or (isinstance(scale_factor, str) and density < 1.0)
+    tried = np.geomspace(0.01 / max(p, 1), 1.0, 24) if known else np.array([density])
+    criterion, each = "ebic", 0.0  # and what each predictor costs besides
+    if not isinstance(density, str):
+        criterion, each = "bic", 2.0 * float(np.log(1.0 / min(density, 0.5) - 1.0))
+    least = log_share(problem, np.arange(p))
     labels = np.zeros(p, dtype=int)
     found, values, shares = [], [], []
+    first = np.zeros(p)
     for s in tried:
-        strength = 0.5 * scale_factor * (1.0 / s - 1.0) * noise
-        b = start
-        for _ in range(_ROUNDS):
+        strength = 0.5 * factor * (1.0 / s - 1.0) * noise
+        b, inner = start, first
+        for rounds in range(_ROUNDS):
             weights = strength * arnet_slope(b, c1, c2) if strength > 0.0 else np.zeros(p)
-            after = minimise(problem, weights, "l1", labels, b)
+            after = minimise(problem, weights, "l1", labels, inner)
+            # The first round of the next strength is close to that of this one, which is far from the start.
+            first = after if rounds == 0 else first
             moved, b = np.max(np.abs(after - b), initial=0.0), after
+            inner = b
             if moved < 1e-8:
                 break
         k = int(np.count_nonzero(b))
+        if min(values, default=np.inf) < cost(problem, least, k, criterion) + each * k:
+            break  # not even the residuals of all predictors could pay for so many
         found.append(b)
         shares.append(log_share(problem, np.flatnonzero(b)))
+        value = cost(problem, shares[-1], k, criterion) + each * k
         # With as many predictors as rows any support fits: the criterion means something below half of them.
-        values.append(cost(problem, shares[-1], k, "ebic") if 2 * k <= problem.rows else np.inf)
+        values.append(value if 2 * k <= problem.rows else np.inf)
+    tried = tried[: len(found)]
     supports = np.zeros((len(tried), len(gram.names)), dtype=bool)
     supports[:, problem.free] = True
     supports[:, problem.chosen] = np.array(found) != 0.0
     path = Path(
-        supports.sum(1), np.exp(shares) * problem.variance, {"ebic": np.array(values)}, supports, tried
+        supports.sum(1), np.exp(shares) * problem.variance, {criterion: np.array(values)}, supports, tried
     )
     return answer(gram, problem, found[int(np.argmin(values))], intercept, debias, path)
+
+
+def _check(density: float | str, c1: float, c2: float, scale_factor: float | str) -> None:
+    """Raise the ValueError for an argument out of its range."""
+    if isinstance(density, str):
+        if density != "ebic":
+            raise ValueError(f"density is {density!r}, but must be a number in (0, 1] or 'ebic'")
+    elif not 0.0 < density <= 1.0:
+        raise ValueError(f"density is {density}, but must be in (0, 1]")
+    if isinstance(scale_factor, str):
+        if scale_factor != "bic":
+            raise ValueError(f"scale_factor is {scale_factor!r}, but must be a number >= 0 or 'bic'")
+    elif scale_factor < 0.0:
+        raise ValueError(f"scale_factor is {scale_factor}, but must be at least 0")
+    if c1 <= 0.0 or c2 < 1.0:
+        raise ValueError(f"need c1 > 0, c2 >= 1, found {c1}, {c2}")
 
 
 def _start(problem: Scaled) -> np.ndarray:
