@@ -1,5 +1,6 @@
 """A sparse regression in units of its spreads: into them, to a minimum, and back."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "answer",
     "cost",
     "extended_bic",
+    "follow",
     "group_labels",
     "log_share",
     "minimise",
@@ -25,6 +27,8 @@ __all__ = [
 PENALTIES = ("l1", "scad", "mcp", "group")
 _TOL = 1e-9  # of standardised coefficients
 _SWEEPS = 2000
+_QUICK = 60  # sweeps from which the homotopy is quicker
+_DEPENDENT = 1e-7  # share of a predictor's spread that the others leave, below which they are singular
 _KINDS = {"l1": 0, "scad": 1, "mcp": 2}
 
 
@@ -108,6 +112,35 @@ def minimise(
     weights = np.array([np.sqrt(len(own)) * strength[own].mean() for own in members])
     _descent.descend_groups(problem.R, order, starts, bounds, weights, b, np.empty_like(b), g, _TOL, _SWEEPS)
     return b
+
+
+def follow(problem: Scaled, alphas: np.ndarray, penalty: str, groups: np.ndarray) -> Iterator[np.ndarray]:
+    """Standardised coefficients at each of a falling sequence of strengths, one after the other.
+
+    Descent from the last; from where predictors are so alike that it is slow, the lasso is followed from
+    support to support, and descent only confirms it.
+    """
+    from hidamari.inference import _descent, _homotopy
+
+    R, r, m = problem.R, problem.r, len(problem.r)
+    b, g = np.zeros(m), r.copy()
+    path, slope, held, at = np.zeros(m), r.copy(), 0, float(np.abs(r).max(initial=0.0))
+    active, signs, barred = np.zeros(m, dtype=np.int64), np.zeros(m), np.zeros(m, dtype=bool)
+    L, u, fall = np.empty((m, m)), np.empty(m), np.empty(m)
+    quick = penalty == "l1"
+    for alpha in alphas:
+        strength = np.full(m, alpha)
+        if quick:
+            quick = _descent.descend(R, strength, _KINDS[penalty], b, g, _TOL, _QUICK) >= 0
+        if not quick:
+            if penalty == "l1" and held >= 0:
+                held = _homotopy.advance(
+                    R, r, at, alpha, active, signs, held, L, barred, path, slope, u, fall
+                )
+                at, b = alpha, path
+            b = minimise(problem, strength, penalty, groups, b)
+        # Where two predictors are the same, rounding alone decides whether the second joins.
+        yield np.where(np.abs(b) > _TOL, b, 0.0)
 
 
 def answer(
@@ -194,6 +227,8 @@ def log_share(problem: Scaled, held: np.ndarray) -> float:
     try:
         factor = cho_factor(problem.R[np.ix_(held, held)], lower=True, check_finite=False)
     except LinAlgError:
+        return -np.inf
+    if np.diag(factor[0]).min() < _DEPENDENT:
         return -np.inf
     left = 1.0 - problem.r[held] @ cho_solve(factor, problem.r[held], check_finite=False)
     return float(np.log(max(left, np.finfo(float).tiny)))

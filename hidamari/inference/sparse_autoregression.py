@@ -24,6 +24,7 @@ from hidamari.inference._sparse import (
     answer,
     cost,
     extended_bic,
+    follow,
     group_labels,
     log_share,
     minimise,
@@ -164,17 +165,17 @@ def sparse_path(
     labels = group_labels(gram, groups, problem)
     least = log_share(problem, np.arange(len(problem.r)))
     alphas = _strengths(problem, penalty, labels, n_alphas)
-    b = np.zeros(len(problem.r))
     met: dict[bytes, tuple[float, float, np.ndarray, float]] = {}
     best = np.inf
-    for alpha in alphas:
-        b = minimise(problem, np.full(len(b), alpha), penalty, labels, b)
+    for alpha, b in zip(alphas, follow(problem, alphas, penalty, labels)):
         held = np.flatnonzero(b)
         if best < cost(problem, least, len(held), criterion) or 2 * len(held) > problem.rows:
             break
         key = held.tobytes()
         if key not in met:
             share = log_share(problem, held)
+            if share == -np.inf:
+                continue
             met[key] = (alpha, share, b.copy(), cost(problem, share, len(held), criterion))
             best = min(best, met[key][3])
     rows = list(met.values())
@@ -289,19 +290,16 @@ def cross_validate(
         rest = add_grams([other for k, other in enumerate(folds) if k != i])
         inner = scale(rest, free, intercept)
         labels = group_labels(rest, groups, inner)
-        b = np.zeros(len(inner.r))
-        for a, alpha in enumerate(alphas):
-            b = minimise(inner, np.full(len(b), alpha), penalty, labels, b)
+        for a, b in enumerate(follow(inner, alphas, penalty, labels)):
             fit = answer(rest, inner, b, intercept, debias)
             contrast = np.concatenate([[1.0], -fit.coef])
             away = float(contrast @ fold.means) - fit.intercept
             error[a] += contrast @ fold.moments @ contrast + fold.n_rows * away**2
     error /= whole.n_rows
-    best, b = int(np.argmin(error)), np.zeros(len(problem.r))
+    best = int(np.argmin(error))
     labels = group_labels(whole, groups, problem)
     fits = []
-    for a, alpha in enumerate(alphas):
-        b = minimise(problem, np.full(len(b), alpha), penalty, labels, b)
+    for a, b in enumerate(follow(problem, alphas, penalty, labels)):
         fits.append(answer(whole, problem, b, intercept, debias))
         size[a], sigma2[a] = fits[a].support.sum(), fits[a].sigma2
     supports = np.array([fit.support for fit in fits])
