@@ -89,8 +89,8 @@ def over(model: Any, series: list[list[Part]], answer: Any) -> tuple[np.ndarray,
 
 def coming(
     model: Any, steps: int, y: Any, exog: Any, past_exog: Any
-) -> tuple[list[list[Coming]], list, Observed]:
-    """Laws of the coming rows by output and trial, and their times."""
+) -> tuple[list[list[Coming]], list, Observed, list[list[Part]]]:
+    """Laws of the coming rows by output and trial, their times, and the series before."""
     check_whole("steps", steps, 1)
     check_fitted(model)
     direct = model.strategy == "direct"
@@ -101,18 +101,29 @@ def coming(
         [answers.coming(part, law, int(steps), direct) for part in own]
         for own, law in zip(series, laws(model))
     ]
-    return found, [own[-1] + model.step_ * np.arange(1, steps + 1) for own in observed.times], observed
+    times = [own[-1] + model.step_ * np.arange(1, steps + 1) for own in observed.times]
+    return found, times, observed, series
 
 
 def ends(
-    model: Any, mean: np.ndarray, spread: np.ndarray, step: np.ndarray, levels: np.ndarray
+    model: Any,
+    mean: np.ndarray,
+    spread: np.ndarray,
+    step: np.ndarray,
+    levels: np.ndarray,
+    series: list[list[Part]],
 ) -> np.ndarray:
-    """Quantiles of rows that are so many steps ahead, less one: (rows, output, level)."""
+    """Quantiles of rows that are so many steps ahead, less one: (rows, output, level).
+
+    Those of the errors of the series itself, or of that of the fit if it is short.
+    """
     steps = int(step.max(initial=0)) + 1
     if model.intervals == "gaussian":
         ratio = np.tile(answers.normal(levels), (len(model.coef_), steps, 1))
     else:
         direct = model.strategy == "direct" and steps <= model.direct_coef_.shape[1]
-        each = zip(hear(model)[1], laws(model), model.support_.sum(axis=1))
+        reach = answers.n_recent(int(model.trial_lengths_.max())) + int(model.lags_.max(initial=0))
+        short = max(len(part.u) for part in series[0]) < reach
+        each = zip(hear(model)[1] if short else series, laws(model), model.support_.sum(axis=1))
         ratio = np.array([answers.ratios(own, law, levels, steps, direct, int(k)) for own, law, k in each])
     return mean[..., None] + spread[..., None] * ratio[:, step].transpose(1, 0, 2)

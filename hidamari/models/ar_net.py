@@ -70,8 +70,8 @@ class ARNet(Estimator):
     stationary : bool
         Keep all roots outside the unit circle: where least squares does not, Burg's recursion does.
     intervals : {"conformal", "gaussian"}
-        From quantiles of the errors that forecasts of so many steps made in the last rows of the fit, or of
-        Gaussian noise.
+        From quantiles of the errors that forecasts of so many steps made in the last rows of the series (a
+        twentieth of those of the fit, at least 200), or of Gaussian noise.
     random_state : int, numpy.random.Generator or None
         Source of randomness of :meth:`sample`.
     time_unit : str
@@ -226,7 +226,7 @@ class ARNet(Estimator):
         levels = arguments.check_levels(interval)
         observed, series = heard.hear(self, y, exog)
         mean, var = heard.over(self, series, answers.one_step)
-        ends = heard.ends(self, mean, np.sqrt(var), np.zeros(len(mean), dtype=int), levels)
+        ends = heard.ends(self, mean, np.sqrt(var), np.zeros(len(mean), dtype=int), levels, series)
         return labelled(self, mean, var, ends, levels, observed.times, observed)
 
     @one_blas_thread
@@ -284,13 +284,13 @@ class ARNet(Estimator):
             and errors of measurement, with the coefficients taken as known.
         """
         levels = arguments.check_levels(interval, quantiles)
-        laws, times, observed = heard.coming(self, steps, y, exog, past_exog)
+        laws, times, observed, series = heard.coming(self, steps, y, exog, past_exog)
         R, N = len(observed.times), len(laws)
         mean = np.array([[own.mean for own in each] for each in laws]).transpose(1, 2, 0).reshape(-1, N)
         var = (
             np.array([[np.diag(own.cov) for own in each] for each in laws]).transpose(1, 2, 0).reshape(-1, N)
         )
-        ends = heard.ends(self, mean, np.sqrt(var), np.tile(np.arange(steps), R), levels)
+        ends = heard.ends(self, mean, np.sqrt(var), np.tile(np.arange(steps), R), levels, series)
         return labelled(self, mean, var, ends, levels, times, observed)
 
     @one_blas_thread
@@ -323,7 +323,7 @@ class ARNet(Estimator):
         check_whole("n", n, 1)
         arguments.check_seed(random_state)
         rng = np.random.default_rng(self.random_state if random_state is None else random_state)
-        laws, times, observed = heard.coming(self, steps, y, exog, past_exog)
+        laws, times, observed, _ = heard.coming(self, steps, y, exog, past_exog)
         draws = [
             [rng.multivariate_normal(own.mean, own.cov, int(n), method="eigh").T for own in each]
             for each in laws
