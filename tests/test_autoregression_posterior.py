@@ -1,16 +1,12 @@
-"""Closed forms against quadrature and against sums over rows."""
+"""Closed forms against quadrature."""
 
 import numpy as np
 import pytest
 from scipy.integrate import dblquad
 from scipy.signal import lfilter
 
-from hidamari.inference.autoregression import fit_exact, keep, lag_gram
-from hidamari.inference.autoregression_posterior import (
-    conjugate_posterior,
-    order_evidence,
-    robust_covariance,
-)
+from hidamari.inference.autoregression import keep, lag_gram
+from hidamari.inference.autoregression_posterior import conjugate_posterior, order_evidence
 
 
 def series(n, seed=0):
@@ -44,26 +40,7 @@ def test_all_orders():
     assert np.argmax(each) == 2
 
 
-@pytest.mark.parametrize("n_lags", [0, 3])
-def test_robust_errors_by_their_definition(n_lags):
-    y = series(5000, 3)
-    y *= 1.0 + np.abs(np.sin(np.arange(5000)))
-    fit = fit_exact(y, 4)
-    X = np.column_stack([np.ones(4996)] + [y[4 - i : 5000 - i] for i in range(1, 5)])
-    u = X * (y[4:] - X @ np.concatenate([[fit.intercept], fit.coef]))[:, None]
-    meat = u.T @ u
-    for lag in range(1, n_lags + 1):
-        cross = u[lag:].T @ u[:-lag]
-        meat += (1 - lag / (n_lags + 1)) * (cross + cross.T)
-    inverse = np.linalg.inv(X.T @ X)
-    np.testing.assert_allclose(robust_covariance(fit, y, n_lags=n_lags), inverse @ meat @ inverse, rtol=1e-8)
-
-
 def test_bad_input():
     y = series(100)
     with pytest.raises(ValueError, match="strength"):
         conjugate_posterior(lag_gram(y, 1), 0.0)
-    with pytest.raises(ValueError, match="n_lags"):
-        robust_covariance(fit_exact(y, 1), y, n_lags=-1)
-    with pytest.raises(ValueError, match="selected"):
-        robust_covariance(fit_exact(y, 1)._replace(support=np.zeros(1, bool)), y)

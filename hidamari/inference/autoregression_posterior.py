@@ -1,4 +1,4 @@
-r"""What moments say about an autoregression beyond its least squares: posterior, evidence, robust errors.
+r"""Posterior of an autoregression and evidence for its order, in closed form from moments.
 
 With w | s2 ~ N(0, s2 D^-1), D = strength diag(C) / N, a flat intercept and p(s2) ~ 1 / s2, in closed form
 
@@ -7,22 +7,17 @@ With w | s2 ~ N(0, s2 D^-1), D = strength diag(C) / N, a flat intercept and p(s2
 References
 ----------
 A. O'Hagan, J. Forster, Kendall's Advanced Theory of Statistics 2B: Bayesian Inference, 2004, chapter 11.
-W. Newey, K. West, A simple positive semi-definite covariance matrix, Econometrica 1987.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cholesky, solve_triangular
 from scipy.special import gammaln
 
-from hidamari.inference._lag_input import as_segments
-from hidamari.inference.autoregression import ARFit
-from hidamari.inference.lags import Lagged, LagGram, complete_rows
+from hidamari.inference.lags import LagGram
 
-__all__ = ["ARPosterior", "conjugate_posterior", "order_evidence", "robust_covariance"]
+__all__ = ["ARPosterior", "conjugate_posterior", "order_evidence"]
 
 
 class ARPosterior(NamedTuple):
@@ -127,73 +122,3 @@ def _evidence(gram: LagGram, L: np.ndarray, z: np.ndarray, D: np.ndarray) -> np.
     rates = 0.5 * (gram.moments[0, 0] - np.concatenate([[0.0], np.cumsum(z**2)]))
     logs = np.concatenate([[0.0], np.cumsum(0.5 * np.log(D) - np.log(np.diag(L)))])
     return gammaln(a) - a * np.log(2.0 * np.pi) - 0.5 * np.log(gram.n_rows) + logs - a * np.log(rates)
-
-
-def robust_covariance(
-    fit: ARFit,
-    y: ArrayLike | Sequence[ArrayLike],
-    columns: ArrayLike | Sequence[ArrayLike] | None = None,
-    lagged: Sequence[Lagged] = (),
-    n_lags: int = 0,
-) -> np.ndarray:
-    r"""Sandwich covariance of the intercept and coefficients, in one pass over the rows.
-
-    (X'X)^-1 [sum_l k_l sum_t u_t u_{t-l}'] (X'X)^-1, u_t = x_t e_t, k_l = 1 - |l| / (n_lags + 1): for noise
-    whose variance changes (``n_lags=0``, White), or that is correlated besides (Newey and West).
-
-    Parameters
-    ----------
-    fit : ARFit
-        Of these data, with all predictors in.
-    y, columns, lagged
-        As they were fitted.
-    n_lags : int
-        Lags of the scores that are correlated.
-
-    Returns
-    -------
-    ndarray, shape (1 + m, 1 + m)
-
-    Raises
-    ------
-    ValueError
-        If predictors were selected, or n_lags is negative.
-
-    References
-    ----------
-    Newey and West 1987.
-
-    Examples
-    --------
-    >>> from hidamari.inference.autoregression import fit_exact
-    >>> y = np.random.default_rng(0).standard_normal(4000)
-    >>> fit = fit_exact(y, 2)
-    >>> bool(np.allclose(robust_covariance(fit, y), fit.cov, rtol=0.3, atol=1e-5))
-    True
-    """
-    if n_lags < 0:
-        raise ValueError(f"n_lags is {n_lags}, but must be at least 0")
-    if not fit.support.all():
-        raise ValueError("fit has selected its predictors: fit those kept first")
-    segments = as_segments("y", y, 1)
-    fixed = [None] * len(segments) if columns is None else as_segments("columns", columns, 2)
-    others = [as_segments(item.name, item.values, 1) for item in lagged]
-    m = 1 + len(fit.coef)
-    bread, meat = np.zeros((m, m)), np.zeros((m, m))
-    for i, part in enumerate(segments):
-        own = [Lagged(item.name, z[i], item.lags) for item, z in zip(lagged, others)]
-        tail = np.zeros((0, m))
-        for rows in complete_rows(part, fit.lags.tolist(), fixed[i], own):
-            X = np.column_stack([np.ones(len(rows)), rows[:, 1:]])
-            u = X * (rows[:, 0] - fit.intercept - rows[:, 1:] @ fit.coef)[:, None]
-            bread += X.T @ X
-            meat += u.T @ u
-            both = np.vstack([tail, u])
-            for lag in range(1, n_lags + 1):
-                first = max(len(tail), lag)
-                cross = both[first:].T @ both[first - lag : len(both) - lag]
-                meat += (1.0 - lag / (n_lags + 1.0)) * (cross + cross.T)
-            tail = both[len(both) - min(n_lags, len(both)) :]
-    factor = cholesky(bread, lower=True)
-    half = cho_solve((factor, True), meat)
-    return cho_solve((factor, True), half.T)
