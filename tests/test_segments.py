@@ -200,6 +200,34 @@ def oracle_gap(found, true):
     return np.minimum(np.abs(found[at] - true), np.abs(found[at - 1] - true)).max()
 
 
+@pytest.mark.parametrize("cost", [Mean(), MeanVariance(), Counts(), Covariance()])
+@pytest.mark.parametrize("n_rows, minimum", [(200, 5), (200, 60), (200, 90), (1_000, 50), (1_000, 300)])
+def test_long_segments_of_short_series_are_exact(cost, n_rows, minimum):
+    # Levels change more often than segments may: every change pushes its neighbours.
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        true = np.sort(rng.choice(n_rows, 2 * n_rows // minimum + 1, replace=False))
+        level = rng.normal(size=len(true) + 1)[np.searchsorted(true, np.arange(n_rows), side="right")]
+        x = rng.normal(size=n_rows) + 3.0 * level
+        x = rng.poisson(np.exp(level)) if isinstance(cost, Counts) else x
+        found = divide_and_conquer(x, cost, 5.0, min_length=minimum)
+        assert found.objective == pytest.approx(pelt(x, cost, 5.0, min_length=minimum).objective, rel=1e-12)
+
+
+@pytest.mark.parametrize("minimum", [5, 50, 1_000, 4_000])
+def test_changes_that_crowd_move_together(minimum):
+    # Segments as short as is allowed, where no change can move without its neighbours.
+    n_rows = 10_000
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        edges = np.cumsum(rng.integers(minimum, minimum + 3, n_rows // minimum + 1))
+        level = (np.searchsorted(edges, np.arange(n_rows), side="right") % 2) * 3.0
+        x = rng.normal(size=n_rows) + level
+        found = divide_and_conquer(x, Mean(), 18.0, min_length=minimum)
+        exact = pelt(x, Mean(), 18.0, min_length=minimum)
+        assert found.objective == pytest.approx(exact.objective, rel=1e-9)
+
+
 def test_a_wide_grid_warns_and_is_made_finer():
     x, true = steps(1_000, 9, shift=4.0)
     with pytest.warns(UserWarning, match="cells of .* rows, more than half of the shortest segment"):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from hidamari.inference._grids import Priced, Summed, grid_edges, summed
 from hidamari.inference._segmentation import Segmentation, asked
-from hidamari.inference.costs import Additive, Cost
+from hidamari.inference.costs import Additive, Cost, Covariance, Regression
 
 __all__ = ["divide_and_conquer", "divider"]
 
@@ -34,6 +34,9 @@ def divide_and_conquer(
     2. Conquer: each change is moved to the best row within a cell of it, between its neighbours.
     3. Unite: a dynamic programme over all candidates, those of both steps and the best split of each segment,
        with the same penalty. Steps 2 and 3 repeat until the objective no longer falls; it never rises.
+
+    Built-in costs are searched row by row, which is exact, where T^2 d is at most four million (T^2 d^3 for
+    costs with matrices), and where the segments found are so short that all rows take no longer than that.
 
     Segments shorter than a cell can hide. With ``grid="auto"`` a finer grid of the same pass is searched for
     them by seeded intervals, and where segments of less than two of its cells are found, the grid is made
@@ -89,7 +92,9 @@ def divider(
     cache = None if additive else cost.prepare(X)
     p = np.shape(X)[1] if np.ndim(X) == 2 else 1
     automatic = grid == "auto"
-    n_cells, coarse = _cells(n_rows, p, minimum, additive) if automatic else (int(grid) + 1, int(grid) + 1)
+    n_cells, coarse = (
+        _cells(n_rows, p, minimum, cost, additive) if automatic else (int(grid) + 1, int(grid) + 1)
+    )
     reach = -(-n_rows // coarse)
 
     @lru_cache(maxsize=3)
@@ -110,6 +115,12 @@ def divider(
             _warn(found, n_rows, "; refine=True would make it finer")
             return found
         found = _conquer(seen, changes, float(penalty), reach, automatic, n)
+        # Of each row the exact programme looks back over some three segments: cheap where they are short.
+        back = 3 * n_rows // (len(found.change_points) + 1)
+        if automatic and isinstance(seen, Summed) and n_rows * back * p <= _SHORT:
+            seen = view(n_rows)
+            changes, n = seen.programme(seen.edges, float(penalty))
+            return _close(seen, changes, penalty, found.n_evaluations + n)
         for doubling in range(1, _GRIDS + 1):
             if not _too_wide(found, n_rows):
                 return found
@@ -125,24 +136,27 @@ def divider(
     return search
 
 
-def _cells(n_rows: int, p: int, minimum: int, additive: bool) -> tuple[int, int]:
+def _cells(n_rows: int, p: int, minimum: int, cost: Cost, additive: bool) -> tuple[int, int]:
     """Cells of the fine and of the coarse grid, so that their search costs less than a pass over the data.
 
     The seeded search prices about ten segments a fine cell, the programme Q^2 / 2 in all, at p numbers each,
-    or p^3 / 3 where a matrix is factored; the pass adds up T p numbers, or T p^2 / 2.
+    or p^3 / 3 where a matrix is factored; the pass adds up T p numbers, or T p^2 / 2. Short series are
+    searched row by row, which is exact.
     """
-    most = max(1, n_rows // minimum)
     if not additive:
-        return min(most, 100), min(most, 100)
-    if minimum > p:
+        return min(n_rows, 100), min(n_rows, 100)
+    matrix = isinstance(cost, Covariance | Regression)
+    if n_rows**2 * (p**3 if matrix else p) <= _SHORT:
+        return n_rows, n_rows
+    if matrix:
         fine = max(n_rows // (8 * p), 20_000 // p**3, 100)
         coarse = int(max(100, min(n_rows, 6 * n_rows / p) ** 0.5))
     else:
         fine = max(min(n_rows // 32, 200_000), 50_000 // p, 100)
         coarse = int(max(100, n_rows**0.5))
-    fine = min(fine, most)
-    if n_rows**2 * p <= _SHORT and minimum <= p:
-        return most, most
+    if minimum * coarse > n_rows:  # segments that must be long push each other: more places to choose from
+        coarse = max(coarse, int((_SHORT / p) ** 0.5 / 2.0))
+    fine = min(max(fine, coarse), n_rows)
     return fine, min(coarse, fine)
 
 
@@ -150,7 +164,7 @@ def _conquer(
     seen: View, changes: np.ndarray, penalty: float, reach: int, search: bool, n: int
 ) -> Segmentation:
     """Move, split and unite changes until the objective no longer falls."""
-    n_rows, minimum = int(seen.edges[-1]), seen.minimum
+    n_rows = int(seen.edges[-1])
     ends = np.array([0, n_rows])
     if search:
         extra = seen.seeds(4 * max(1, reach * (len(seen.edges) - 1) // n_rows), penalty / 2.0)
@@ -158,35 +172,87 @@ def _conquer(
             changes, more = seen.programme(np.unique(np.concatenate([ends, changes, extra])), penalty)
             n += more
     best = _close(seen, changes, penalty, n)
-    tried: set[tuple[int, int, int]] = set()
+    before = np.empty(0, dtype=np.int64)
     for _ in range(_ROUNDS):
-        changes = best.change_points
-        places = np.concatenate([[0], changes, [n_rows]])
-        # The best place may lie far from where a change is now, behind worse ones: look at the whole stretch
-        # between its neighbours through the grid, and around the best of it.
-        gains, far = seen.best(places[:-2], places[2:])
-        here = np.stack([places[:-2], changes, places[2:]], axis=1)
-        there = np.stack([places[:-2], far, places[2:]], axis=1)[gains > 0.0]
-        triples = np.concatenate([here, there])
-        fresh = np.array([t for t in map(tuple, triples.tolist()) if t not in tried], dtype=np.int64)
-        tried.update(map(tuple, fresh.tolist()))
-        moved = np.empty(0, dtype=np.int64)
-        if len(fresh):
-            starts, middles, stops = np.ascontiguousarray(fresh.T)
-            first = np.maximum(starts + minimum, middles - reach)
-            moved = seen.scan(starts, stops, first, np.minimum(stops - minimum, middles + reach) + 1)
-            moved = moved[moved > 0]
-        gains, split = seen.best(places[:-1], places[1:])
-        new = np.unique(np.concatenate([ends, changes, moved, split[gains > penalty / 2.0]]))
+        places = np.concatenate([[0], best.change_points, [n_rows]])
+        new = np.unique(
+            np.concatenate(
+                [places, _moved(seen, places, before, reach), _split(seen, places, before, penalty)]
+            )
+        )
         if len(new) == len(places):
-            break
+            new = np.unique(np.concatenate([places, _crowded(seen, places)]))
+            if len(new) == len(places):
+                break
         united, more = seen.programme(new, penalty)
         n += more
+        before = places
+        if np.array_equal(united, best.change_points):
+            break
         found = _close(seen, united, penalty, n)
         if not found.objective < best.objective - 1e-12 * abs(best.objective):
             break
         best = found
     return best._replace(n_evaluations=n)
+
+
+def _known(places: np.ndarray, before: np.ndarray, many: int) -> np.ndarray:
+    """Whether each run of so many neighbours of places was one of those of before, too."""
+    last = len(before) - many
+    at = np.searchsorted(before, places[: len(places) - many + 1])
+    same = at <= last
+    for k in range(many):
+        same &= (
+            before[np.minimum(at, last) + k] == places[k : len(places) - many + 1 + k] if last >= 0 else False
+        )
+    return same
+
+
+def _moved(seen: View, places: np.ndarray, before: np.ndarray, reach: int) -> np.ndarray:
+    """Best row for each change between its neighbours.
+
+    It may lie far from where the change is, behind worse ones: the whole stretch is looked at through the
+    grid, then single rows around the best of it and around the change.
+    """
+    fresh = ~_known(places, before, 3)
+    starts, middles, stops = places[:-2][fresh], places[1:-1][fresh], places[2:][fresh]
+    if not len(starts):
+        return starts
+    _, far = seen.best(starts, stops)
+    if seen.every_row:
+        return far[far > 0]
+    low, high = starts + seen.minimum, stops - seen.minimum + 1
+    first, stop = np.maximum(low, middles - reach), np.minimum(high, middles + reach + 1)
+    other, end = np.maximum(low, far - reach), np.minimum(high, far + reach + 1)
+    apart = (far > 0) & ((other > stop) | (end < first))
+    near = (far > 0) & ~apart
+    first[near], stop[near] = np.minimum(first, other)[near], np.maximum(stop, end)[near]
+    found = seen.scan(
+        np.concatenate([starts, starts[apart]]),
+        np.concatenate([stops, stops[apart]]),
+        np.concatenate([first, other[apart]]),
+        np.concatenate([stop, end[apart]]),
+    )
+    return found[found > 0]
+
+
+def _split(seen: View, places: np.ndarray, before: np.ndarray, penalty: float) -> np.ndarray:
+    """Best split of each segment that may pay for itself."""
+    fresh = ~_known(places, before, 2)
+    gains, split = seen.best(places[:-1][fresh], places[1:][fresh])
+    return split[gains > penalty / 2.0]
+
+
+def _crowded(seen: View, places: np.ndarray) -> np.ndarray:
+    """All rows around changes that stand too close for one to move without the other."""
+    if seen.minimum <= 1:
+        return np.empty(0, dtype=np.int64)
+    tight = np.diff(places) < 2 * seen.minimum
+    stuck = places[1:-1][tight[:-1] | tight[1:]]
+    # Of each place the programme looks back over some three segments' rows.
+    wide = int(min(seen.minimum, (_SHORT / (12 * max(1, len(stuck)))) ** 0.5))
+    around = (stuck[:, None] + np.arange(-wide, wide + 1)).ravel()
+    return around[(around > 0) & (around < places[-1])]
 
 
 def _close(seen: View, changes: np.ndarray, penalty: float, n: int) -> Segmentation:

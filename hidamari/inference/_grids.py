@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hidamari.inference._rows import Rows, complete, table, width
+from hidamari.inference._rows import COUNTS, MEAN, SPREAD, WAITS, Rows, complete, table, width
 from hidamari.inference._segmentation import traced
 from hidamari.inference.costs import Additive, Cost
 
@@ -31,6 +31,11 @@ class Summed:
     prefix: np.ndarray  # (cells + 1, m)
     edges: np.ndarray  # (cells + 1,)
     minimum: int
+
+    @property
+    def every_row(self) -> bool:
+        """Whether `best` tries every row."""
+        return len(self.edges) > self.edges[-1]
 
     def _scratch(self) -> tuple[np.ndarray, np.ndarray]:
         """Room for one set of statistics and one matrix."""
@@ -99,7 +104,9 @@ class Summed:
         from hidamari.inference._segments import seeds
 
         found = np.zeros(len(self.edges), dtype=np.bool_)
-        seeds(self.rows, self.prefix, self.edges, widest, threshold, self.minimum, found, *self._scratch())
+        # The programme sees to lengths: a short interval shows a change that long segments hide.
+        least = {MEAN: 1, COUNTS: 1, WAITS: 1, SPREAD: 2}.get(self.rows.kind, self.minimum)
+        seeds(self.rows, self.prefix, self.edges, widest, threshold, least, found, *self._scratch())
         return self.edges[found]
 
 
@@ -145,6 +152,11 @@ class Priced:
     edges: np.ndarray
     minimum: int
     tries: int = _PLACES  # for one split
+
+    @property
+    def every_row(self) -> bool:
+        """Whether `best` tries every row."""
+        return hasattr(self.cost, "splits")
 
     def programme(self, places: np.ndarray, penalty: float) -> tuple[np.ndarray, int]:
         """Best changes among the places, which begin with 0 and end with T."""
