@@ -29,7 +29,7 @@ def problem_of(gram, expected=2.0, slab_scale=1.5, slab_df=3.0):
     M = gram.moments / np.outer(unit, unit)
     root = np.linalg.cholesky(M).T
     share = expected / (m - expected) / np.sqrt(n)
-    return Problem(M[1:, 1:], M[1:, 0], root, n, share, slab_scale, slab_df)
+    return Problem(M[1:, 1:], M[1:, 0], root, n, -0.3, share, slab_scale, slab_df)
 
 
 def test_density_of_the_scales():
@@ -41,7 +41,12 @@ def test_density_of_the_scales():
     X, z = (X - X.mean(0)) / X.std(0), (y[4:] - y[4:].mean()) / y[4:].std()
 
     def dense(at):
-        local, tau, c2, s2 = np.exp(at[:4]), np.exp(at[4]), np.exp(at[5]), np.exp(at[6])
+        local, tau, c2, s2 = (
+            np.exp(at[:4]),
+            np.exp(at[4]),
+            np.exp(at[5]),
+            np.exp(-0.3 + np.sqrt(2 / 26) * at[6]),
+        )
         tau *= problem.share * np.sqrt(s2)
         c2 *= problem.slab_scale**2
         spread = 1.0 / (1.0 / c2 + 1.0 / (tau * local) ** 2)

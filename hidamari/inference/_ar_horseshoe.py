@@ -26,6 +26,7 @@ class Problem(NamedTuple):
     c: np.ndarray  # (p,) with the response
     root: np.ndarray  # (1 + p, 1 + p) of all sums of products, the response first: root' root
     n_rows: float
+    log_noise: float  # about what log s2 is; it moves in units of its spread there, sqrt(2 / n)
     share: float  # p0 / (p - p0) / sqrt(n): scale of tau in units of the noise
     slab_scale: float
     slab_df: float
@@ -53,7 +54,7 @@ class _State(NamedTuple):
     local: jax.Array  # (p,) log lambda
     tau: jax.Array  # log tau in units of its prior scale
     slab: jax.Array  # log of c^2 in units of the slab's scale
-    noise: jax.Array  # log s2
+    noise: jax.Array  # log s2, less about what it is, in units of its spread
 
 
 def chain(
@@ -78,12 +79,12 @@ def _chain(key, begin, problem, target, n_warmup, n_samples):
     def one(state, key):
         state = step(state, problem)
         z = state.z
-        tau, scale, slab = _scales(problem, z)
-        L, u, _, _ = _conditional(problem, jnp.log(scale), z.noise)
+        tau, scale, slab, noise = _scales(problem, z)
+        L, u, _, _ = _conditional(problem, jnp.log(scale), noise)
         # The coefficients given all scales: normal, with w / S of mean u and covariance B^-1.
         away = solve_triangular(L, jax.random.normal(key, u.shape), lower=True, trans=1)
         return state, Draws(
-            scale * (u + away), jnp.exp(z.local), tau, slab, jnp.exp(z.noise), state.diverging,
+            scale * (u + away), jnp.exp(z.local), tau, slab, jnp.exp(noise), state.diverging,
             state.energy, state.potential_energy, state.accept_prob, state.num_steps,
             state.adapt_state.step_size,
         )  # fmt: skip
@@ -92,17 +93,19 @@ def _chain(key, begin, problem, target, n_warmup, n_samples):
 
 
 def _scales(problem, z):
-    """Global scale tau, scales S of the coefficients (p,), and the scale of the slab."""
-    tau = problem.share * jnp.exp(0.5 * z.noise + z.tau)
+    """Global scale tau, scales S of the coefficients (p,), scale of the slab, and log s2."""
+    # In units of its spread, or adapting to its small scale would take many short steps where rows are many.
+    noise = problem.log_noise + jnp.sqrt(2.0 / problem.n_rows) * z.noise
+    tau = problem.share * jnp.exp(0.5 * noise + z.tau)
     slab = problem.slab_scale * jnp.exp(0.5 * z.slab)
     # c tau lambda / sqrt(c^2 + tau^2 lambda^2), a harmonic mean that cannot overflow
-    return tau, 1.0 / jnp.hypot(1.0 / slab, jnp.exp(-z.local) / tau), slab
+    return tau, 1.0 / jnp.hypot(1.0 / slab, jnp.exp(-z.local) / tau), slab, noise
 
 
 def _potential(problem, z):
     """Minus the log density of the coordinates, Jacobians included."""
-    _, scale, _ = _scales(problem, z)
-    evidence = _evidence(problem, jnp.log(scale), z.noise)
+    _, scale, _, noise = _scales(problem, z)
+    evidence = _evidence(problem, jnp.log(scale), noise)
     half_cauchy = jnp.concatenate([z.local, z.tau[None]])
     prior = jnp.sum(half_cauchy - jnp.logaddexp(0.0, 2.0 * half_cauchy))
     half = 0.5 * problem.slab_df  # c^2 / slab_scale^2 ~ InverseGamma(df / 2, df / 2)

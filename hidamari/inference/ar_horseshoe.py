@@ -118,13 +118,15 @@ def sample_horseshoe(
     d, V = eigh(M)
     root = np.sqrt(np.maximum(d, 0.0))[:, None] * V.T
     share = p0 / (m - p0) / np.sqrt(n)
-    problem = _ar_horseshoe.Problem(M[1:, 1:], M[1:, 0], root, n, share, slab_scale, slab_df)
+    problem = _ar_horseshoe.Problem(M[1:, 1:], M[1:, 0], root, n, 0.0, share, slab_scale, slab_df)
+    w, error, log_s2 = _ridge(problem)
+    problem = problem._replace(log_noise=log_s2)
     rng = np.random.default_rng(random_state)
     hidden = not (sys.stderr.isatty() if progress is None else progress)
     chains = []
     with threadpool_limits(1, user_api="blas"):  # threads for matrices of this size wait for each other
         for _ in tqdm(range(n_chains), desc="chains", disable=hidden):
-            begin, seed = _start(problem, rng), int(rng.integers(2**31))
+            begin, seed = _start(problem, w, error, rng), int(rng.integers(2**31))
             chains.append(_ar_horseshoe.chain(seed, begin, problem, n_warmup, n_samples, target_accept))
     draws = {name: np.stack(each) for name, each in zip(chains[0]._fields, zip(*chains))}
     coef, sigma2 = draws["coef"] * (unit[0] / unit[1:]), draws["noise"] * unit[0] ** 2
@@ -166,19 +168,22 @@ def _check(gram: LagGram, expected: float, *numbers: float) -> None:
         raise ValueError(f"target_accept is {target}, but must be between 0 and 1")
 
 
-def _start(problem: Any, rng: np.random.Generator) -> np.ndarray:
-    """Coordinates (m + 3,) about those of a ridge fit whose penalty is worth a row."""
-    m, n = len(problem.c), problem.n_rows
+def _ridge(problem: Any) -> tuple[np.ndarray, np.ndarray, float]:
+    """Coefficients, their errors and log s2 of a ridge fit whose penalty is worth a row."""
+    m = len(problem.c)
     factor = cho_factor(problem.R + np.eye(m), lower=True)
     w = cho_solve(factor, problem.c)
     left = problem.root @ np.concatenate([[1.0], -w])
-    log_s2 = np.log((left @ left + 1.0) / n)
-    error = np.sqrt(np.exp(log_s2) * np.diag(cho_solve(factor, np.eye(m))))
-    log_tau = np.log(problem.share) + 0.5 * log_s2
-    away = _SPREAD * rng.standard_normal(m + 2)
-    # lambda such that tau lambda is about as large as the coefficient may be
+    log_s2 = float(np.log((left @ left + 1.0) / problem.n_rows))
+    return w, np.sqrt(np.exp(log_s2) * np.diag(cho_solve(factor, np.eye(m)))), log_s2
+
+
+def _start(problem: Any, w: np.ndarray, error: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Coordinates (m + 3,) at which tau lambda is about as large as each coefficient may be."""
+    m = len(w)
+    log_tau = np.log(problem.share) + 0.5 * problem.log_noise
     local = np.clip(np.log(np.hypot(w, error)) - log_tau, 0.0, None)
-    return np.concatenate([local + away[:m], away[m:], [log_s2]])
+    return np.append(np.concatenate([local, np.zeros(2)]) + _SPREAD * rng.standard_normal(m + 2), 0.0)
 
 
 def _tree(values: Mapping[str, np.ndarray], draws: Mapping[str, np.ndarray], gram: LagGram) -> Any:
