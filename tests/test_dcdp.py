@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from scipy.signal import lfilter
+from scipy.stats import chi2
 
 import hidamari as hd
 from hidamari.inference import costs
@@ -237,6 +238,42 @@ def test_costs_of_the_package(rng):
     x = normal(rng)
     assert hd.DCDP(costs.Mean()).fit(x).change_points_ == hd.DCDP().fit(x).change_points_
     assert hd.DCDP(costs.Biweight()).fit(x[:, :1]).n_changes_ == 1
+
+
+def test_the_price_of_a_change_of_rates(rng):
+    """A chi-squared quantile that T splits exceed once in 20 series, and room for the tempering's error."""
+    x = rng.poisson(2.0, (500, 3))
+    known = hd.DCDP("counts", noise="independent", interval=None).fit(x)
+    assert known.tempering_ == 1.0
+    assert chi2.sf(known.penalty_, 3) == pytest.approx(0.05 / 500, rel=1e-9)
+    for y in (x, rng.poisson(2.0 * rng.gamma(1.0, size=(500, 3)))):
+        model = hd.DCDP("counts", interval=None).fit(y)
+        room = 1.0 + 2.0 * np.sqrt((2.0 + 4.0 * model.noise_order_) / 1500)
+        assert model.penalty_ == pytest.approx(model.tempering_ * room * known.penalty_)
+    assert model.tempering_ > 1.5
+
+
+@pytest.mark.parametrize("rows, order", [(400, 0), (400, 2)])
+def test_the_error_of_the_tempering(rows, order):
+    """The log of a long-run variance by an autoregression of order q has variance (2 + 4 q) / T, nearly."""
+    rng = np.random.default_rng(0)
+    logs = []
+    for _ in range(2000):
+        x = rng.poisson(3.0, rows) - 3.0
+        past = np.column_stack([x[order - k - 1 : rows - k - 1] for k in range(order)] or [np.zeros(rows)])
+        now = x[order:]
+        a = np.linalg.lstsq(past, now, rcond=None)[0]
+        logs.append(np.log(np.mean((now - past @ a) ** 2) / (1.0 - a.sum()) ** 2))
+    assert np.var(logs) == pytest.approx((2.0 + 1.0 / 3.0 + 4.0 * order) / rows, rel=0.12)
+
+
+def test_spike_trains_in_bins_of_a_millisecond(rng):
+    """5 and 15 Hz: at least 14 of 15 trains by default; benchmarks/change_points.py counts 200."""
+    rate = np.repeat([5, 15, 5, 15], 10_000) / 1000.0
+    found = [hd.DCDP("counts", interval=None).fit(rng.poisson(rate)).n_changes_ for _ in range(15)]
+    assert np.sum(np.array(found) == 3) >= 14
+    steady = [hd.DCDP("counts", interval=None).fit(rng.poisson(0.01, 40_000)).n_changes_ for _ in range(5)]
+    assert np.sum(steady) == 0
 
 
 def test_the_path_of_penalties(rng):

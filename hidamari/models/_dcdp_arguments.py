@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "check_arguments",
     "check_units",
+    "count_penalty",
     "make_cost",
     "make_task",
     "read_series",
@@ -180,7 +181,11 @@ def make_task(model: Any, X: np.ndarray, y: Any, known: Task | None = None) -> T
     if model.min_length is not None:
         length = int(model.min_length)
     else:
-        length = min(_usual_length(model, cost, least, robust), max(least, len(rows) // 4))
+        usual = _usual_length(model, cost, least, robust)
+        if isinstance(cost, Covariance):
+            # A covariance is told by the rows that show both columns.
+            usual = int(np.ceil(usual / max(float(np.mean(~np.isnan(rows))), 0.1) ** 2))
+        length = min(usual, max(least, len(rows) // 4))
     if robust:
         rows = clip_outliers(rows)
     if known is not None:
@@ -213,6 +218,22 @@ def _usual_length(model: Any, cost: Cost, least: int, robust: bool) -> int:
     # A few rows can lie on a line or in a plane by chance, which a free variance takes for certainty.
     past = int(model.order) if model.model == "autoregressive" else 0
     return 2 * least + 3 + past if own_variance else least + past
+
+
+def count_penalty(model: Any, task: Task) -> float:
+    r"""Price of a change of rates: what a split at any row gains with a probability of 5 % at most.
+
+    The exact quantile for each of T rows, times the upper limit of the tempering where that is estimated. For
+    independent counts the log of a long-run variance by an autoregression of order q has variance
+    (2 + 4 q) / T: 2 / T from the innovations, and 4 times that of the sum of q coefficients, q / T.
+    """
+    from scipy.stats import chi2
+
+    n, d = task.rows.shape
+    seen = max(1, int((~np.isnan(task.rows)).sum()))
+    estimated = isinstance(model.noise, str) and model.noise == "auto"
+    error = np.sqrt((2.0 + 4.0 * task.order) / seen) if estimated else 0.0
+    return float(task.tempering * (1.0 + 2.0 * error) * chi2.isf(0.05 / n, task.cost.n_parameters(d)))
 
 
 def make_cost(model: Any, n_rows: int) -> Cost:

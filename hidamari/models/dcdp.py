@@ -6,7 +6,7 @@ import numpy as np
 
 from hidamari.estimator import Estimator
 from hidamari.inference.changes import change_posterior, change_prior, intervals, log_marginals
-from hidamari.inference.costs import Additive
+from hidamari.inference.costs import Additive, Counts
 from hidamari.inference.penalty import default_penalty
 from hidamari.inference.segments import PenaltyPath, Segmentation, penalty_path
 from hidamari.models._dcdp_arguments import (
@@ -14,6 +14,7 @@ from hidamari.models._dcdp_arguments import (
     Task,
     check_arguments,
     check_units,
+    count_penalty,
     make_cost,
     make_task,
     read_series,
@@ -47,7 +48,9 @@ class DCDP(Estimator):
         ``hidamari.inference.costs``, or anything with its methods.
     penalty : float, optional
         Price of a change, in units of twice the log likelihood. By default
-        p + 2 sqrt(p log T) + 2 log T for p parameters a segment, times ``tempering_``.
+        p + 2 sqrt(p log T) + 2 log T for p parameters a segment, times ``tempering_``. For counts the
+        quantile of chi-squared with p degrees of freedom that is exceeded with probability 0.05 / T, times
+        ``tempering_`` and what two standard errors of that may hide.
     grid : "auto" or int
         Number of grid points of the first step.
     search : {"auto", "divide", "fpop", "pelt", "optimal", "seeded"}
@@ -315,8 +318,10 @@ class DCDP(Estimator):
         """Penalty in units of the cost."""
         if self.penalty is not None:
             return float(self.penalty)
-        p = task.cost.n_parameters(task.rows.shape[1])
-        return task.tempering * default_penalty(len(task.rows), p)
+        if isinstance(task.cost, Counts):
+            return count_penalty(self, task)
+        n, d = task.rows.shape
+        return task.tempering * default_penalty(n, task.cost.n_parameters(d))
 
     def _find(self, task: Task, penalty: float) -> Segmentation:
         """The segmentation asked for."""
