@@ -1,20 +1,23 @@
 """Where a network starts and ends: the linear part from moments, and what is kept of the training."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from scipy.signal import oaconvolve
 
-from hidamari.inference._ar_network_forward import features, forward
+from hidamari.inference._ar_network_forward import features
 from hidamari.inference._ar_network_rows import Rows, Units
 from hidamari.inference.arnet_penalty import arnet_penalty
 from hidamari.inference.autoregression import ARFit, solve_exact
 from hidamari.inference.lags import LagGram, keep, lag_gram
 from hidamari.inference.sparse_autoregression import coordinate_descent
 
-__all__ = ["Linear", "begin", "end_linear", "end_network", "linear_part"]
+__all__ = ["Linear", "begin", "end_linear", "end_network", "end_raw", "linear_part"]
 
 _PAPER = 0.01  # c of lambda = c sigma^2 (1 / s - 1)
+_SMALL = 0.1
 _CHUNK = 4096  # rows whose windows are held at a time
 
 Parts = tuple[list[np.ndarray], list[np.ndarray]]
@@ -51,32 +54,39 @@ def _sparse(gram: LagGram, penalty: str, sparsity: float | None, alpha: str | fl
     """Sparse solution of one horizon, and the lambda that it stands for."""
     n = len(gram.lags)
     free = np.arange(n, len(gram.names))
-    factor = _PAPER if isinstance(alpha, str) else float(alpha)
     if penalty == "l1" and not isinstance(alpha, str):
-        return coordinate_descent(gram, factor, free=free, debias=True), 2.0 * factor * n
-    fit = arnet_penalty(gram, "ebic" if sparsity is None else sparsity, scale_factor=factor, free=free)
+        return coordinate_descent(gram, alpha, free=free, debias=True), 2.0 * alpha * n
+    density = "ebic" if sparsity is None or alpha == "ebic" else sparsity
+    factor = "bic" if alpha == "bic" else _PAPER if isinstance(alpha, str) else float(alpha)
+    fit = arnet_penalty(gram, density, scale_factor=factor, free=free)
     path = fit.path
     assert path is not None and path.alpha is not None
-    s = float(path.alpha[int(np.argmin(path.criteria["ebic"]))])
-    left = float(path.sigma2.min() * gram.n_rows / gram.moments[0, 0])
-    strength = factor * left * (1.0 / s - 1.0)
+    s = float(path.alpha[int(np.argmin(*path.criteria.values()))])
+    left = fit.sigma2 * gram.n_rows / float(gram.moments[0, 0])
+    strength = (_PAPER if isinstance(factor, str) else factor) * left * (1.0 / s - 1.0)
     if penalty == "l1":
         return coordinate_descent(gram, strength / (2.0 * n), free=free, debias=True), strength
     return fit, strength
 
 
 def begin(
-    linear: Linear, measures: Units, hidden: tuple[int, ...], exact: bool, rng: np.random.Generator
+    linear: Linear | None,
+    measures: Units,
+    n_in: int,
+    n_out: int,
+    hidden: tuple[int, ...],
+    rng: np.random.Generator,
 ) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Weights to start from: the linear solution or random ones, and hidden layers that add nothing yet."""
-    n_in, n_out = len(linear.fits[0].coef), len(linear.fits)
-    if exact:
+    if linear is not None:
         first = _in_units(linear.fits, measures)
     else:  # not at 0, where the penalty of AR-Net would hold every weight
         first = rng.uniform(-1.0, 1.0, (n_in, n_out)) / n_in, np.zeros(n_out)
     layers = []
+    # Small first weights and spread kinks: inputs without effect stay small, so that a penalty removes them.
     for width in hidden:
-        layers.append((rng.standard_normal((n_in, width)) * np.sqrt(2.0 / n_in), np.zeros(width)))
+        scale = np.sqrt(2.0 / n_in) * (1.0 if layers else _SMALL)
+        layers.append((scale * rng.standard_normal((n_in, width)), rng.uniform(-1.0, 1.0, width)))
         n_in = width
     if hidden:
         layers.append((np.zeros((n_in, n_out)), np.zeros(n_out)))
@@ -93,18 +103,20 @@ def _in_units(fits: list[ARFit], measures: Units) -> tuple[np.ndarray, np.ndarra
     return W.T, b
 
 
-def end_linear(fit: Any, linear: Linear, rows: Rows, polish: bool) -> Any:
-    """An autoregression: the exact or sparse solution, or the iterate itself."""
-    if polish:
-        measures = _measures(fit)
-        return fit._replace(
-            weights=(_in_units(linear.fits, measures),),
-            sigma2=np.array([own.sigma2 for own in linear.fits]),
-            converged=True,
-            message=f"{fit.message}; ended on the solution of the moments",
-        )
-    times = np.concatenate([rows.train, rows.held])
-    return fit._replace(sigma2=fit.y_scale**2 * _squares(fit.weights, fit, rows, times).mean(0))
+def end_raw(fit: Any, rows: Rows) -> Any:
+    """The iterate itself, with its errors."""
+    judges = rows.held if len(fit.weights) > 1 and len(rows.held) else np.append(rows.train, rows.held)
+    return fit._replace(sigma2=fit.y_scale**2 * _squares(fit.weights, fit, rows, judges).mean(0))
+
+
+def end_linear(fit: Any, linear: Linear) -> Any:
+    """The exact or sparse solution."""
+    return fit._replace(
+        weights=(_in_units(linear.fits, _measures(fit)),),
+        sigma2=np.array([own.sigma2 for own in linear.fits]),
+        converged=True,
+        message=f"{fit.message}; ended on the solution of the moments",
+    )
 
 
 def end_network(
@@ -116,7 +128,6 @@ def end_network(
     penalty: str | None,
     sparsity: float | None,
     alpha: str | float,
-    polish: bool,
 ) -> Any:
     """The network, with its last layer solved for where that helps, or the linear part if it is no better."""
     measures = _measures(fit)
@@ -124,7 +135,7 @@ def end_network(
     plain = _squares((_in_units(linear.fits, measures),), fit, rows, judges)
     weights, left = fit.weights, _squares(fit.weights, fit, rows, judges)
     refit = False
-    if polish and penalty is None:
+    if penalty is None:
         other = _solved(fit, rows, early, measures)
         more = _squares(other, fit, rows, judges)
         if more.mean() < left.mean():
@@ -133,11 +144,8 @@ def end_network(
     # One standard error: on a linear process, chance alone would often choose the network.
     if not gain.mean() > gain.std() / np.sqrt(len(gain)):
         again = linear_part(*whole, fit.lags, fit.n_forecasts, penalty, sparsity, alpha)
-        return fit._replace(
-            weights=(_in_units(again.fits, measures),),
-            sigma2=np.array([own.sigma2 for own in again.fits]),
-            message=f"{fit.message}; hidden layers were no better than the linear part, which was kept",
-        )
+        found = end_linear(fit, again)
+        return found._replace(message=f"{found.message}: hidden layers were no better on the validation rows")
     if refit:
         weights = _solved(fit, rows, whole, measures)
     return fit._replace(weights=weights, sigma2=fit.y_scale**2 * left.mean(0))
@@ -157,12 +165,26 @@ def _windows(rows: Rows, times: np.ndarray) -> np.ndarray:
 
 def _squares(weights: Any, fit: Any, rows: Rows, times: np.ndarray) -> np.ndarray:
     """Squared errors of standardised rows, (n, H)."""
-    found = np.empty((len(times), fit.n_forecasts))
+    H, n = fit.n_forecasts, len(rows.lags)
+    (W, b), longest = weights[0], int(rows.lags.max())
+    kernels = np.zeros((longest, H))
+    kernels[rows.lags - 1] = W[:n]
+    along = oaconvolve(rows.series[:, None], kernels, axes=0)
+    said = along[times - 1] + rows.columns[times] @ W[n:] + b
+    if len(weights) > 1:
+        last, level = weights[-1]
+        for own, units in _features(weights, fit.activation, rows, times):
+            said[own] += units @ last + level
+    return (rows.series[times[:, None] + np.arange(H)] - said) ** 2
+
+
+def _features(
+    weights: Any, activation: str, rows: Rows, times: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """What the last hidden layer says at some times, a few thousand at a time, with their places."""
     for first in range(0, len(times), _CHUNK):
-        own = times[first : first + _CHUNK]
-        said = forward(weights, fit.activation, _windows(rows, own))
-        found[first : first + _CHUNK] = (rows.series[own[:, None] + np.arange(fit.n_forecasts)] - said) ** 2
-    return found
+        own = slice(first, first + _CHUNK)
+        yield own, features(weights, activation, _windows(rows, times[own]))
 
 
 def _solved(fit: Any, rows: Rows, parts: Parts, measures: Units) -> Any:
@@ -174,9 +196,8 @@ def _solved(fit: Any, rows: Rows, parts: Parts, measures: Units) -> Any:
     width = len(fit.weights[-1][0])
     every = np.full((len(rows.series), width), np.nan)
     times = np.concatenate([rows.train, rows.held])
-    for first in range(0, len(times), _CHUNK):
-        own = times[first : first + _CHUNK]
-        every[own] = features(fit.weights, fit.activation, _windows(rows, own))
+    for own, said in _features(fit.weights, fit.activation, rows, times):
+        every[times[own]] = said
     at, joined = rows.margin, []
     for part, x in zip(*parts):
         joined.append(np.hstack([x, every[at : at + len(part)]]))

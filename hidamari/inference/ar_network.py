@@ -24,6 +24,7 @@ from hidamari.inference._lag_input import as_columns, as_lags, as_segments
 
 __all__ = ["ACTIVATIONS", "PENALTIES", "NetworkFit", "network_draws", "network_forecast", "train"]
 
+_ALPHAS = ("paper", "bic", "ebic")
 PENALTIES = (None, "arnet", "l1")
 
 
@@ -113,8 +114,9 @@ def train(
         What makes lags few.
     sparsity : float, optional
         s in (0, 1], the expected share of lags that matter; by default chosen by the extended BIC.
-    alpha : "paper" or float
-        c; ``"paper"`` is 0.01. With ``"l1"``, a number is the strength as a share of the largest correlation.
+    alpha : {"paper", "bic", "ebic"} or float
+        c; ``"paper"`` is 0.01. ``"bic"`` chooses lambda with the sparsity as prior odds of a lag, ``"ebic"``
+        without it. With ``"l1"``, a number is the strength as a share of the largest correlation.
     epochs, batch_size : int, optional
         By default from the number of rows.
     learning_rate : float, optional
@@ -176,7 +178,10 @@ def train(
     rows = gather(parts, x, own, n_forecasts, measures, validation, size)
     early = _cut(parts, x, rows.train[-1] - size + n_forecasts)
     # Hidden layers must beat, on the validation rows, a linear part that has not seen them.
-    linear = ends.linear_part(*(early if hidden else (parts, x)), own, n_forecasts, penalty, sparsity, alpha)
+    seen = early if hidden else (parts, x)
+    linear = None
+    if polish or penalty is not None:
+        linear = ends.linear_part(*seen, own, n_forecasts, penalty, sparsity, alpha)
     count = epochs or _epochs(n)
     plan = Plan(
         count,
@@ -185,19 +190,22 @@ def train(
         max(count // 2, 10) if hidden else count,
         layout,
         penalty,
-        linear.strength,
+        0.0 if linear is None else linear.strength,
         # Losses of two fits of m weights that are equally good differ by some 2 sqrt(m) / rows.
         2.0 * np.sqrt(len(own) + x[0].shape[1]) / len(counted.held) if len(counted.held) else 0.0,
     )
-    start = ends.begin(linear, measures, tuple(hidden), bool(hidden) and polish, rng)
+    exact = linear if hidden and polish else None
+    start = ends.begin(exact, measures, len(own) + x[0].shape[1], n_forecasts, tuple(hidden), rng)
     trained = optimise(start, activation, rows, plan, rng, progress)
     kept = NetworkFit(
         trained.weights, activation, own, n_forecasts, *measures, np.zeros(n_forecasts), trained.loss,
         len(trained.loss), trained.converged, trained.message,
     )  # fmt: skip
-    if hidden:
-        return ends.end_network(kept, linear, rows, (parts, x), early, penalty, sparsity, alpha, polish)
-    return ends.end_linear(kept, linear, rows, polish)
+    if linear is None or not polish:
+        return ends.end_raw(kept, rows)
+    if not hidden:
+        return ends.end_linear(kept, linear)
+    return ends.end_network(kept, linear, rows, (parts, x), early, penalty, sparsity, alpha)
 
 
 def network_forecast(fit: NetworkFit, history: ArrayLike, columns: ArrayLike | None = None) -> np.ndarray:
@@ -322,10 +330,10 @@ def _check(
     if sparsity is not None and not 0.0 < sparsity <= 1.0:
         raise ValueError(f"sparsity is {sparsity!r}; allowed: 0 < sparsity <= 1")
     if isinstance(alpha, str):
-        if alpha != "paper":
-            raise ValueError(f"alpha is {alpha!r}; allowed: 'paper' or a number >= 0")
+        if alpha not in _ALPHAS:
+            raise ValueError(f"alpha is {alpha!r}; allowed: {_ALPHAS} or numbers >= 0")
     elif not (np.isfinite(alpha) and alpha >= 0.0):
-        raise ValueError(f"alpha is {alpha!r}; allowed: 'paper' or a number >= 0")
+        raise ValueError(f"alpha is {alpha!r}; allowed: {_ALPHAS} or numbers >= 0")
 
 
 def _check_training(
