@@ -169,19 +169,15 @@ def _conquer(
     if search:
         extra = seen.seeds(4 * max(1, reach * (len(seen.edges) - 1) // n_rows), penalty / 2.0)
         if len(extra):
-            changes, more = seen.programme(np.unique(np.concatenate([ends, changes, extra])), penalty)
+            changes, more = seen.programme(_united([ends, changes, extra]), penalty)
             n += more
     best = _close(seen, changes, penalty, n)
     before = np.empty(0, dtype=np.int64)
     for _ in range(_ROUNDS):
         places = np.concatenate([[0], best.change_points, [n_rows]])
-        new = np.unique(
-            np.concatenate(
-                [places, _moved(seen, places, before, reach), _split(seen, places, before, penalty)]
-            )
-        )
+        new = _united([places, _moved(seen, places, before, reach), _split(seen, places, before, penalty)])
         if len(new) == len(places):
-            new = np.unique(np.concatenate([places, _crowded(seen, places)]))
+            new = _united([places, _crowded(seen, places)])
             if len(new) == len(places):
                 break
         united, more = seen.programme(new, penalty)
@@ -194,6 +190,12 @@ def _conquer(
             break
         best = found
     return best._replace(n_evaluations=n)
+
+
+def _united(parts: list[np.ndarray]) -> np.ndarray:
+    """All places, rising, each once; for a few numbers faster than np.unique."""
+    places = np.sort(np.concatenate(parts))
+    return places[np.concatenate([[True], places[1:] != places[:-1]])]
 
 
 def _known(places: np.ndarray, before: np.ndarray, many: int) -> np.ndarray:
