@@ -38,12 +38,13 @@ __all__ = [
 
 _MOST_LAGS = 1000
 _CHOICES = {
-    "solver": ("auto", "exact", "sparse", "levinson", "burg"),
+    "solver": ("auto", "exact", "sparse", "levinson", "burg", "sgd"),
     "penalty": ("auto", None, "l1", "arnet", "scad", "mcp", "group", "ridge"),
     "exog_mode": ("errors", "arx"),
     "strategy": ("recursive", "direct"),
     "missing": ("auto", "exact", "drop"),
     "intervals": ("conformal", "gaussian"),
+    "activation": ("relu", "tanh", "gelu"),
 }
 _SWITCHES = ("measurement_noise", "stationary")
 _NAMED = ("aic", "bic", "ebic", "cv", "paper")
@@ -76,6 +77,7 @@ def check(model: Any) -> None:
     check_whole("trend", model.trend, 0, optional=True)
     check_whole("n_forecasts", model.n_forecasts, 1)
     check_seed(model.random_state)
+    _check_training(model)
     check_number("sparsity", model.sparsity, optional=True)
     if model.sparsity is not None and model.sparsity > 1:
         raise ValueError(f"sparsity must be a share of lags, at most 1, found {model.sparsity!r}")
@@ -287,6 +289,21 @@ def _exog_lags(value: Any) -> tuple[int, ...]:
             f"exog_lags must be 0, a number of lags, or distinct lags of 0 or more, found {value!r}"
         )
     return tuple(int(lag) for lag in lags)
+
+
+def _check_training(model: Any) -> None:
+    """Refuse what no network can be made or trained by."""
+    layers = model.hidden
+    whole = isinstance(layers, (tuple, list)) and all(
+        isinstance(k, Integral) and not isinstance(k, bool) and int(k) >= 1 for k in layers
+    )
+    if not whole:
+        raise ValueError(
+            f"hidden must be numbers of units of at least 1, one for each layer, found {layers!r}"
+        )
+    check_whole("epochs", model.epochs, 1, optional=True)
+    check_whole("batch_size", model.batch_size, 1, optional=True)
+    check_number("learning_rate", model.learning_rate, optional=True)
 
 
 def _check_seasons(seasonality: Any) -> None:

@@ -5,18 +5,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hidamari.inference import forecast as ahead
+from hidamari.inference.ar_network import NetworkFit
 from hidamari.inference.ar_noise import fit_noise
 from hidamari.inference.ar_regression import Regression, regress, residuals
 from hidamari.inference.gaps import expected_gram, first_law
 from hidamari.inference.lags import lag_gram
 from hidamari.inference.reflections import burg, levinson
 from hidamari.models._ar_answers import Direct
+from hidamari.models._ar_nets import packed, train_for
 from hidamari.models._ar_solvers import Solve
 
-__all__ = ["Task", "learn", "want_exact"]
+__all__ = ["Learnt", "Task", "attributes", "learn", "want_exact"]
 
 _WORTH = 0.01  # share of rows lost with incomplete lags, from which gaps are worth an exact treatment
 _WORK = 2e10  # multiplications of one round of it, beyond which they are not
+
+
+_DIRECT = ("coef", "intercept", "cov")
 
 
 class Task(NamedTuple):
@@ -32,7 +37,7 @@ class Task(NamedTuple):
 
 def want_exact(missing: str, y: list[np.ndarray], lags: np.ndarray, solver: str) -> bool:
     """Whether gaps are treated exactly: as asked, or where dropping incomplete windows would lose much."""
-    if solver in ("levinson", "burg") or not any(np.isnan(part).any() for part in y):
+    if solver in ("levinson", "burg", "sgd") or not any(np.isnan(part).any() for part in y):
         return False
     if missing != "auto":
         return missing == "exact"
@@ -45,19 +50,71 @@ def want_exact(missing: str, y: list[np.ndarray], lags: np.ndarray, solver: str)
     return lost > _WORTH * sum(map(len, y)) and work < _WORK
 
 
-def learn(task: Task, y: list[np.ndarray]) -> tuple[Regression, float, Direct | None]:
-    """Coefficients of one output, variance of its errors of measurement, and regressions of further steps."""
+class Learnt(NamedTuple):
+    """One output."""
+
+    fit: Regression
+    noise: float  # variance of errors of measurement
+    direct: Direct | None  # regressions of further steps
+    network: NetworkFit | None
+
+
+def attributes(task: Task, outputs: list[list[np.ndarray]], names: list[str]) -> dict[str, Any]:
+    """What a fit to all outputs leaves in a model."""
+    model, found = task.model, [learn(task, y) for y in outputs]
+    fits = [each.fit for each in found]
+    kept = {
+        "solver_": "sgd" if model.hidden else task.solver,
+        "lags_": task.lags,
+        "coef_names_": np.array(names, dtype=str),
+        "coef_": np.array([fit.coef for fit in fits]),
+        "standard_errors_": np.array([fit.standard_errors for fit in fits]),
+        "support_": np.array([fit.support for fit in fits]),
+        "centre_": np.array([fit.centre for fit in fits]),
+        "intercept_": np.array([fit.intercept for fit in fits]),
+        "sigma2_": np.array([fit.sigma2 for fit in fits]),
+        "noise_": np.array([each.noise for each in found]),
+        "is_stationary_": np.array([ahead.is_stationary(fit.weights) for fit in fits]),
+        "n_steps_": int(model.n_forecasts),
+    }
+    if model.hidden:
+        return kept | {"networks_": [packed(each.network) for each in found if each.network]}
+    direct = [each.direct for each in found if each.direct]
+    if direct:
+        kept |= {f"direct_{name}_": np.array([getattr(own, name) for own in direct]) for name in _DIRECT}
+        kept["direct_here_"] = task.here
+    return kept
+
+
+def learn(task: Task, y: list[np.ndarray]) -> Learnt:
+    """Fit one output."""
     model = task.model
     exact = want_exact(model.missing, y, task.lags, task.solver)
-    refit = task.solver in ("exact", "sparse")
+    refit = task.solver in ("exact", "sparse", "sgd")
     fit = regress(y, task.columns, task.lags, task.choose, model.exog_mode, refit, exact)
     if model.stationary and not ahead.is_stationary(fit.weights):
         fit = _pulled_inside(task, y, fit)
     noise = 0.0
     if model.measurement_noise:
         fit, noise = _with_noise(task, y, fit)
+    if model.hidden:
+        return Learnt(fit, noise, None, _network(task, y, fit))
     direct = _directly(task, y, fit, noise, exact) if model.strategy == "direct" else None
-    return fit, noise, direct
+    return Learnt(fit, noise, direct, None)
+
+
+def _network(task: Task, y: list[np.ndarray], fit: Regression) -> NetworkFit:
+    """A network on the lags that were kept; columns that do not move the mean are beside them."""
+    on = task.lags[fit.support[: len(task.lags)]]
+    if not len(on):
+        raise ValueError(
+            "n_lags leaves the network no lag; allowed: lags that tell something of y, or a list"
+        )
+    u = residuals([part - fit.centre for part in y], task.columns, fit.outer)
+    drives = task.model.exog_mode == "arx"
+    x = task.columns if drives else [own[:, :0] for own in task.columns]
+    steps = int(task.model.n_forecasts) if task.model.strategy == "direct" else 1
+    return train_for(task.model, u, x, on, steps)
 
 
 def _pulled_inside(task: Task, y: list[np.ndarray], fit: Regression) -> Regression:

@@ -8,7 +8,8 @@ from hidamari.arrays import split
 from hidamari.models import _ar_answers as answers
 from hidamari.models import _ar_arguments as arguments
 from hidamari.models import _gp_door as door
-from hidamari.models._ar_answers import Coming, Direct, Law, Part
+from hidamari.models._ar_answers import Direct, Law, Part
+from hidamari.models._ar_nets import unpacked
 from hidamari.models._door import check_whole
 from hidamari.models._gp_door import Clock, Observed
 
@@ -39,7 +40,9 @@ def laws(model: Any) -> list[Law]:
         w = w[: np.flatnonzero(w).max(initial=-1) + 1]
         centre, c = float(model.centre_[n]), float(model.intercept_[n])
         noises = float(model.sigma2_[n]), float(model.noise_[n])
-        found.append(Law(centre, w, c, *noises, outer, inner, direct))
+        kept = getattr(model, "networks_", None)
+        network = None if kept is None else unpacked(kept[n])
+        found.append(Law(centre, w, c, *noises, outer, inner, direct, network))
     return found
 
 
@@ -88,19 +91,16 @@ def over(model: Any, series: list[list[Part]], answer: Any) -> tuple[np.ndarray,
 
 
 def coming(
-    model: Any, steps: int, y: Any, exog: Any, past_exog: Any
-) -> tuple[list[list[Coming]], list, Observed, list[list[Part]]]:
-    """Laws of the coming rows by output and trial, their times, and the series before."""
+    model: Any, steps: int, y: Any, exog: Any, past_exog: Any, answer: Any = answers.coming
+) -> tuple[list[list[Any]], list, Observed, list[list[Part]]]:
+    """Answers for the coming rows by output and trial, their times, and the series before."""
     check_whole("steps", steps, 1)
     check_fitted(model)
     direct = model.strategy == "direct"
-    if direct and steps > model.direct_coef_.shape[1]:
-        raise ValueError(f"steps is {steps}; allowed: at most n_forecasts={model.direct_coef_.shape[1]}")
+    if direct and steps > model.n_steps_:
+        raise ValueError(f"steps is {steps}; allowed: at most n_forecasts={model.n_steps_}")
     observed, series = hear(model, y, past_exog, int(steps), exog)
-    found = [
-        [answers.coming(part, law, int(steps), direct) for part in own]
-        for own, law in zip(series, laws(model))
-    ]
+    found = [[answer(part, law, int(steps), direct) for part in own] for own, law in zip(series, laws(model))]
     times = [own[-1] + model.step_ * np.arange(1, steps + 1) for own in observed.times]
     return found, times, observed, series
 
@@ -121,7 +121,7 @@ def ends(
     if model.intervals == "gaussian":
         ratio = np.tile(answers.normal(levels), (len(model.coef_), steps, 1))
     else:
-        direct = model.strategy == "direct" and steps <= model.direct_coef_.shape[1]
+        direct = model.strategy == "direct" and steps <= model.n_steps_
         reach = answers.n_recent(int(model.trial_lengths_.max())) + int(model.lags_.max(initial=0))
         short = max(len(part.u) for part in series[0]) < reach
         each = zip(hear(model)[1] if short else series, laws(model), model.support_.sum(axis=1))

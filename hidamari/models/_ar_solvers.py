@@ -7,6 +7,7 @@ import numpy as np
 
 from hidamari.inference.autoregression import ARFit, add_grams, fit_exact, solve_exact
 from hidamari.inference.lags import LagGram, lag_gram
+from hidamari.models._ar_nets import linear_by_sgd
 
 __all__ = ["chooser"]
 
@@ -23,11 +24,18 @@ def chooser(model: Any, lags: np.ndarray, groups: tuple[str, ...]) -> tuple[str,
     automatic = isinstance(model.n_lags, str)
     penalty = ("l1" if automatic else None) if model.penalty == "auto" else model.penalty
     usual = "exact" if penalty is None else "ridge" if penalty == "ridge" else "sparse"
+    usual = "sgd" if model.hidden else usual
     solver = usual if model.solver == "auto" else model.solver
     if solver == "sparse" and penalty in (None, "ridge"):
         raise ValueError(f"solver 'sparse' needs a penalty that selects, found penalty={penalty!r}")
     if model.alpha == "paper" and (penalty != "arnet" or model.sparsity is None):
         raise ValueError("alpha 'paper' needs penalty='arnet' and the sparsity that is expected")
+    if solver == "sgd" or model.hidden:
+        _check_networks(model, penalty)
+    if solver == "sgd" and not model.hidden:
+        return solver, lambda u, x, gram: linear_by_sgd(model, u, x, lags)
+    if solver == "sgd":  # the linear law beside a network
+        solver = "exact" if penalty is None else "ridge" if penalty == "ridge" else "sparse"
     if solver == "exact":
         return solver, _exact(lags)
     if solver in ("levinson", "burg"):
@@ -35,6 +43,18 @@ def chooser(model: Any, lags: np.ndarray, groups: tuple[str, ...]) -> tuple[str,
     if penalty == "ridge":
         return "ridge", _ridge(model, lags)
     return solver, _sparse(model, str(penalty), lags, groups)
+
+
+def _check_networks(model: Any, penalty: str | None) -> None:
+    """Refuse what networks cannot do."""
+    if model.solver not in ("auto", "sgd"):
+        raise ValueError(f"hidden needs solver='sgd', found {model.solver!r}")
+    if not model.hidden and penalty not in (None, "arnet", "l1"):
+        raise ValueError(f"solver 'sgd' has the penalties None, 'arnet' and 'l1', found penalty={penalty!r}")
+    if model.alpha == "cv":
+        raise ValueError("alpha 'cv' is not for solver 'sgd'; allowed: 'paper', 'bic', 'ebic' or a number")
+    if model.measurement_noise:
+        raise ValueError("measurement_noise needs another solver than 'sgd'")
 
 
 def _exact(lags: np.ndarray) -> Solve:

@@ -1,6 +1,7 @@
 """ARNet: autoregression with long and few lags, columns beside them, gaps, and forecasts with intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hidamari.models import _ar_answers as answers
 from hidamari.models import _ar_arguments as arguments
 from hidamari.models import _ar_series as heard
 from hidamari.models import _gp_door as door
-from hidamari.models._ar_fit import Task, learn
+from hidamari.models._ar_fit import Task, attributes
 from hidamari.models._ar_labels import by_output, drawn, labelled, table
 from hidamari.models._ar_solvers import chooser
 from hidamari.models._door import check_whole, one_blas_thread
@@ -33,9 +34,10 @@ class ARNet(Estimator):
     ----------
     n_lags : int, list of int, or "auto"
         Lags, or candidates: by default as many as a twentieth of the rows, or 2 sqrt(rows), at most 1000.
-    solver : {"auto", "exact", "sparse", "levinson", "burg"}
-        Least squares, a penalty, or recursions whose result is always stationary. By default what the penalty
-        asks for.
+    solver : {"auto", "exact", "sparse", "levinson", "burg", "sgd"}
+        Least squares, a penalty, recursions whose result is always stationary, or the minibatches of the
+        paper, which without hidden layers end on the exact or sparse solution. By default what the penalty
+        and hidden layers ask for.
     penalty : {"auto", None, "l1", "scad", "mcp", "group", "arnet", "ridge"}
         What orders the supports that are compared; the chosen one is fitted again without it. By default
         ``"l1"`` where lags are automatic, and none where they are given. ``"arnet"``: that of the paper;
@@ -50,6 +52,12 @@ class ARNet(Estimator):
         Feed forecasts back as if observed, or fit a regression to each step ahead (by one factorisation).
     n_forecasts : int
         For ``"direct"``: steps ahead that are fitted.
+    hidden : sequence of int
+        Units of each hidden layer of a network on the lags that are kept, whose answer is added to the linear
+        part; by default there is none. Needs ``pip install hidamari[neural]``. Coefficients, spectra and
+        fillings of gaps are then those of the linear law alone.
+    activation, epochs, batch_size, learning_rate
+        Of the network: ``"relu"``, ``"tanh"`` or ``"gelu"``; numbers by default from those of rows and lags.
     trend : int, optional
         A line with so many changes of slope, evenly spaced; by default there is no trend.
     seasonality : mapping of period to int, optional
@@ -114,6 +122,11 @@ class ARNet(Estimator):
         sparsity: float | None = None,
         strategy: str = "recursive",
         n_forecasts: int = 1,
+        hidden: Sequence[int] = (),
+        activation: str = "relu",
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
         trend: int | None = None,
         seasonality: Mapping[float, int] | None = None,
         events: Mapping[str, Any] | None = None,
@@ -134,6 +147,11 @@ class ARNet(Estimator):
         self.sparsity = sparsity
         self.strategy = strategy
         self.n_forecasts = n_forecasts
+        self.hidden = hidden
+        self.activation = activation
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
         self.trend = trend
         self.seasonality = seasonality
         self.events = events
@@ -175,26 +193,12 @@ class ARNet(Estimator):
         found = [arguments.columns(self, a + np.arange(len(x)), rows.n_rows, x, names) for a, x in parts]
         solver, choose = chooser(self, lags, found[0].groups)
         task = Task([part.values for part in found], arguments.closed(found[0]), lags, solver, choose, self)
-        fits, noise, direct = zip(
-            *(learn(task, split(column, observed.lengths)) for column in observed.values.T)
-        )
-        self.solver_, self.lags_ = solver, lags
-        self.coef_names_ = np.array([f"lag {lag}" for lag in lags] + list(found[0].names), dtype=str)
-        self.coef_ = np.array([fit.coef for fit in fits])
-        self.standard_errors_ = np.array([fit.standard_errors for fit in fits])
-        self.support_ = np.array([fit.support for fit in fits])
-        self.centre_ = np.array([fit.centre for fit in fits])
-        self.intercept_ = np.array([fit.intercept for fit in fits])
-        self.sigma2_ = np.array([fit.sigma2 for fit in fits])
-        self.noise_ = np.array(noise)
-        for name in ("direct_coef_", "direct_intercept_", "direct_cov_", "direct_here_"):
-            vars(self).pop(name, None)
-        if self.strategy == "direct":
-            self.direct_coef_ = np.array([each.coef for each in direct])
-            self.direct_intercept_ = np.array([each.intercept for each in direct])
-            self.direct_cov_ = np.array([each.cov for each in direct])
-            self.direct_here_ = task.here
-        self.is_stationary_ = np.array([ahead.is_stationary(law.weights) for law in heard.laws(self)])
+        outputs = [split(column, observed.lengths) for column in observed.values.T]
+        labels = [f"lag {lag}" for lag in lags] + list(found[0].names)
+        learnt = attributes(task, outputs, labels)
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        vars(self).update(learnt)
         self.step_, self.n_rows_, self.origin_ = rows.step, rows.n_rows, rows.origin
         self.times_, self.y_ = np.concatenate(observed.times), observed.values
         self.trial_lengths_, self.trial_form_ = observed.lengths, observed.form
@@ -323,12 +327,9 @@ class ARNet(Estimator):
         check_whole("n", n, 1)
         arguments.check_seed(random_state)
         rng = np.random.default_rng(self.random_state if random_state is None else random_state)
-        laws, times, observed, _ = heard.coming(self, steps, y, exog, past_exog)
-        draws = [
-            [rng.multivariate_normal(own.mean, own.cov, int(n), method="eigh").T for own in each]
-            for each in laws
-        ]
-        values = np.array(draws).transpose(1, 2, 0, 3).reshape(-1, len(laws), int(n))
+        draw = partial(answers.draw, n=int(n), rng=rng)
+        draws, times, observed, _ = heard.coming(self, steps, y, exog, past_exog, draw)
+        values = np.array(draws).transpose(1, 2, 0, 3).reshape(-1, len(draws), int(n))
         return drawn(self, values, times, observed)
 
     @one_blas_thread
