@@ -3,7 +3,7 @@
 from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 
 def gaussian(x, mean, variance):
@@ -42,11 +42,38 @@ def exponential_cost(x):
     return sum(-2.0 * stats.expon.logpdf(c, scale=c.mean()).sum() for c in columns if len(c))
 
 
+def observed_gaussian(x, mean, covariance):
+    """Twice the negative log likelihood of the observed entries of x."""
+    total = 0.0
+    for row in x:
+        o = ~np.isnan(row)
+        if o.any():
+            V, off = covariance[np.ix_(o, o)], row[o] - mean[o]
+            total += np.linalg.slogdet(2.0 * np.pi * V)[1] + off @ np.linalg.solve(V, off)
+    return total
+
+
+def lowest(function, start):
+    """Smallest value near a start, by differences, begun again where they came to an end."""
+    for _ in range(3):
+        start = optimize.minimize(function, start, method="BFGS", options={"gtol": 1e-8}).x
+    return function(start)
+
+
 def covariance_cost(x, centred=True):
-    x = x[~np.isnan(x).any(axis=1)]
-    mean = x.mean(axis=0) if centred else np.zeros(x.shape[1])
-    V = (x - mean).T @ (x - mean) / len(x)
-    return -2.0 * stats.multivariate_normal.logpdf(x, mean, V).sum()
+    d = x.shape[1]
+    corner = np.tril_indices(d)
+    if not np.isnan(x).any():
+        mean = x.mean(axis=0) if centred else np.zeros(d)
+        return observed_gaussian(x, mean, (x - mean).T @ (x - mean) / len(x))
+
+    def likelihood(theta):
+        L = np.zeros((d, d))
+        L[corner] = theta[d:]
+        return observed_gaussian(x, theta[:d] * centred, L @ L.T)
+
+    size = np.diag(np.nanstd(x, axis=0) if centred else np.sqrt(np.nanmean(x**2, axis=0)))
+    return lowest(likelihood, np.concatenate([np.nanmean(x, axis=0), size[corner]]))
 
 
 def regression_cost(x, intercept=True, own=False):
@@ -54,6 +81,29 @@ def regression_cost(x, intercept=True, own=False):
     Z = np.column_stack([x[:, :-1], np.ones(len(x))]) if intercept else x[:, :-1]
     residual = x[:, -1] - Z @ np.linalg.lstsq(Z, x[:, -1], rcond=None)[0]
     return gaussian(residual, 0.0, (residual**2).mean()) if own else (residual**2).sum()
+
+
+def holed_regression_cost(x, mean, covariance, intercept=True, own=False):
+    """`regression_cost` where predictors are missing that are Gaussian with the others."""
+    x = x[~np.isnan(x[:, -1])]
+    d = len(mean)
+
+    def likelihood(theta):
+        b, noise = theta[:d], np.exp(theta[d + 1]) if own else 1.0
+        total = 0.0
+        for row in x:
+            o = ~np.isnan(row[:-1])
+            V, z = covariance, row[:-1].copy()
+            slope = V[np.ix_(~o, o)] @ np.linalg.inv(V[np.ix_(o, o)])
+            z[~o] = mean[~o] + slope @ (z[o] - mean[o])
+            variance = noise + b[~o] @ (V[np.ix_(~o, ~o)] - slope @ V[np.ix_(o, ~o)]) @ b[~o]
+            off = row[-1] - intercept * theta[d] - b @ z
+            total += off**2 / variance + np.log(variance) + own * np.log(2.0 * np.pi)
+        return total
+
+    whole = x[~np.isnan(x).any(axis=1)]
+    Z = np.column_stack([whole[:, :-1], np.ones(len(whole))])
+    return lowest(likelihood, np.append(np.linalg.lstsq(Z, whole[:, -1], rcond=None)[0], 0.0))
 
 
 def best_segmentation(cost, prepared, n_rows, penalty, minimum=1):

@@ -57,8 +57,8 @@ def test_every_cost_is_tried():
 @each
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 def test_costs_are_twice_the_negative_log_likelihood(cost, likelihood, missing, rng):
-    if likelihood is None:
-        return
+    if likelihood is None or (missing and isinstance(cost, Covariance | Regression)):
+        return  # those in tests/test_costs_missing.py
     x = series(cost, rng)
     x[rng.random(x.shape) < missing] = np.nan
     cache = cost.prepare(x)
@@ -111,8 +111,10 @@ def test_costs_keep_the_protocol(cost, likelihood):
 def test_rows_that_lie_apart_have_a_cost(rng):
     for cost, _ in ORACLES[:-1]:
         x = series(cost, rng)
-        x[4, 1] = np.nan
+        if not isinstance(cost, Covariance | Regression):
+            x[4, 1] = np.nan
         cache = cost.prepare(x)
+        assert isinstance(cache, costs.Sums)
         sums = np.diff(cache.prefix, axis=0)
         apart = cost.prepare(np.concatenate([x[2:12], x[30:]]))
         both = sums[2:12].sum(axis=0) + sums[30:].sum(axis=0)

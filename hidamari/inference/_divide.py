@@ -3,11 +3,13 @@
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hidamari.inference._grids import Priced, Summed, grid_edges, summed
+from hidamari.inference._rows import table
 from hidamari.inference._segmentation import Segmentation, asked
 from hidamari.inference.costs import Additive, Cost, Covariance, Regression
 
@@ -88,7 +90,8 @@ def divider(
     n_rows, minimum = asked(X, cost, 0.0, min_length)
     if grid != "auto" and not (isinstance(grid, int | np.integer) and 0 < grid < n_rows):
         raise ValueError(f'grid is {grid!r}: allowed are "auto" and whole numbers from 1 to {n_rows - 1}')
-    additive = isinstance(cost, Additive)
+    # Where rows miss entries some costs are no longer functions of sums.
+    additive = isinstance(cost, Additive) and cost.holes(table(X)) is None
     cache = None if additive else cost.prepare(X)
     p = np.shape(X)[1] if np.ndim(X) == 2 else 1
     automatic = grid == "auto"
@@ -100,8 +103,8 @@ def divider(
     @lru_cache(maxsize=3)
     def view(n_cells: int) -> View:
         """See the series through that many cells."""
-        if isinstance(cost, Additive):
-            return summed(X, cost, n_cells, minimum)
+        if additive:
+            return summed(X, cast(Additive, cost), n_cells, minimum)
         return Priced(cost, cache, grid_edges(n_rows, n_cells), minimum)
 
     def search(penalty: float) -> Segmentation:

@@ -198,7 +198,8 @@ class Priced:
         whole = self.cost.costs(self.cache, starts, ends)
         found = [self._best(s, e, self._tries(s, e)) for s, e in zip(starts, ends)]
         places, totals = np.array([f[0] for f in found], dtype=np.int64), np.array([f[1] for f in found])
-        return whole - totals, places
+        gains = np.full(len(totals), -np.inf)
+        return np.subtract(whole, totals, out=gains, where=totals < np.inf), places
 
     def seeds(self, widest: int, threshold: float) -> np.ndarray:
         """Places whose split of a short interval gains more than the threshold."""

@@ -1,12 +1,14 @@
 """Costs of segments: what a stretch of data costs when one set of parameters must explain all of it."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hidamari.inference._additive import Additive, Holed, Sums
 from hidamari.inference._events import EventRows, event_rows
+from hidamari.inference._patterns import Holes, gaussian_holes, regression_holes
 from hidamari.inference._rows import (
     AXES,
     COUNTS,
@@ -17,12 +19,10 @@ from hidamari.inference._rows import (
     SPREAD,
     WAITS,
     Rows,
-    complete,
     middle,
     resolution,
     spread,
     table,
-    width,
 )
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Covariance",
     "EventRows",
     "Exponential",
+    "Holed",
     "Mean",
     "MeanVariance",
     "Regression",
@@ -69,81 +70,6 @@ class Cost(Protocol):
     def n_parameters(self, d: int) -> int:
         """Count the free parameters of a segment of d columns."""
         ...
-
-
-class Sums(NamedTuple):
-    """Prefix sums of a series under a built-in cost."""
-
-    rows: Rows
-    prefix: np.ndarray  # (T + 1, m)
-
-
-class Additive:
-    """Cost that depends on a segment only through sums over its rows.
-
-    `costs` is then a difference of prefix sums, and the fast engines work on the sums of blocks. Missing
-    entries (NaN) add nothing to the sums.
-    """
-
-    least_rows: ClassVar[int] = 1
-    falls_when_split: ClassVar[bool] = True
-
-    def rows(self, x: np.ndarray, shared: bool) -> Rows:
-        """Rows as the compiled sums read them; `shared` where no entry is missing."""
-        raise NotImplementedError
-
-    def prepare(self, X: ArrayLike) -> Sums:
-        """Prefix sums of X (T, d) or (T,), about the middle of each column and compensated."""
-        from hidamari.inference._sums import accumulate, row_sums
-
-        x = table(X)
-        rows = self.rows(x, True)
-        rows = rows if complete(rows.kind) or not np.isnan(x).any() else self.rows(x, False)
-        cells = np.empty((len(x), width(rows.kind, rows.shared, rows.x.shape[1])))
-        row_sums(rows, 0, len(x), cells)
-        prefix = np.empty((len(x) + 1, cells.shape[1]))
-        accumulate(cells, prefix)
-        return Sums(rows, prefix)
-
-    def costs(self, cache: Sums, starts: ArrayLike, ends: ArrayLike) -> np.ndarray:
-        """Costs of the segments [starts, ends), which broadcast against each other."""
-        from hidamari.inference._sums import pair_costs
-
-        a, b = np.broadcast_arrays(np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64))
-        out = np.empty(a.size)
-        p = cache.rows.x.shape[1]
-        pair_costs(
-            cache.rows,
-            cache.prefix,
-            a.ravel(),
-            b.ravel(),
-            out,
-            np.empty(cache.prefix.shape[1]),
-            np.empty((p, p)),
-        )
-        return out.reshape(a.shape)
-
-    def cost(self, cache: Sums, start: int, end: int) -> float:
-        """Cost of the segment [start, end)."""
-        return float(self.costs(cache, start, end))
-
-    def of(self, cache: Sums, sums: ArrayLike) -> np.ndarray:
-        """Costs of sets of rows whose statistics (..., m) are sums of differences of ``cache.prefix``."""
-        from hidamari.inference._sums import costs_of
-
-        flat = np.ascontiguousarray(sums, dtype=np.float64)
-        out = np.empty(flat.shape[:-1])
-        p = cache.rows.x.shape[1]
-        costs_of(cache.rows, flat.reshape(-1, flat.shape[-1]), out.reshape(-1), np.empty((p, p)))
-        return out
-
-    def min_length(self, d: int) -> int:
-        """Fewest rows of a segment of d columns."""
-        return self.least_rows
-
-    def n_parameters(self, d: int) -> int:
-        """Count the free parameters of a segment of d columns."""
-        return d
 
 
 _ONE = np.ones((1, 1))
@@ -360,7 +286,13 @@ class Variance(Additive):
 class Covariance(Additive):
     """Gaussian of free covariance: C = n (log det(2 pi V) + d), V the segment's covariance by Cholesky.
 
-    Rows with a missing entry are left out. A segment whose covariance is singular is not allowed (+inf).
+    With missing entries (NaN) C is twice the negative log likelihood of what was observed, at its maximum
+    over mean and covariance: rows tell of the columns they show. It is climbed by expectation and
+    maximisation to 1e-9 or so, some ten to forty steps a segment, each of P d^2 (d + m) for P patterns of m
+    missing columns that more than d rows share, and of d (d + m) for each row of another pattern; complete
+    rows enter by their sums, and segments of such rows alone cost what they do without holes. A column never
+    observed in a segment costs nothing there. A segment whose covariance is singular is not allowed (+inf),
+    nor is one with no more complete rows than columns, whose likelihood has no bound.
 
     Parameters
     ----------
@@ -382,6 +314,21 @@ class Covariance(Additive):
         kind, centre = (ELLIPSE, middle(x)) if self.centred else (AXES, none)
         return Rows(kind, True, x, _ONE, centre, none, none)
 
+    def holes(self, x: np.ndarray) -> Holes | None:
+        """Rows by the columns that they miss."""
+        if not np.isnan(x).any():
+            return None
+        seen = ~np.isnan(x)
+        complete = int(seen[:, seen.any(axis=0)].all(axis=1).sum())
+        least = self.min_length(int(seen.any(axis=0).sum()))
+        if complete < least:
+            raise ValueError(
+                f"X has {complete} rows without a missing entry: a covariance needs {least} at least, as its "
+                "likelihood has no maximum with fewer"
+            )
+        rows = self.rows(x, True)
+        return gaussian_holes(x, rows.kind, rows.centre, rows.least)
+
     def min_length(self, d: int) -> int:
         """d + 1 rows make a covariance regular."""
         return d + (1 if self.centred else 0)
@@ -396,7 +343,14 @@ class Regression(Additive):
     """Linear regression of the last column on the others, by the Gram matrix of the segment.
 
     C = the residual sum of squares r, in units of the noise variance; or n (log(2 pi r / n) + 1), the noise
-    variance being the segment's own. Rows with a missing entry are left out.
+    variance being the segment's own.
+
+    A row without a response says nothing of the coefficients and is left out. Predictors z_M that a row
+    misses are Gaussian given those z_O that it shows, with the mean and covariance of the predictors of the
+    whole series, fitted to what was observed of them: C is then sum_t (y_t - b' m_t)^2 / tau_t + log(tau_t),
+    m_t the predictors with their means where they are missing, tau_t = sigma^2 + b' Cov(z_t | z_O) b, at its
+    minimum over b (and sigma^2; with log 2 pi then), found as in `Covariance`. Predictors that change
+    together with the coefficients are not as this assumes: see ``missing``.
 
     Parameters
     ----------
@@ -404,6 +358,8 @@ class Regression(Additive):
         Add a constant to the predictors.
     variance : {"common", "segment"}
         Noise variance known to be 1 throughout, or one of each segment.
+    missing : {"joint", "drop"}
+        Missing predictors are Gaussian with the others, or rows with one are left out.
 
     Examples
     --------
@@ -414,11 +370,14 @@ class Regression(Additive):
 
     intercept: bool = True
     variance: str = "common"
+    missing: str = "joint"
 
     def rows(self, x: np.ndarray, shared: bool) -> Rows:
         """Weights one, products of predictors and response."""
         if self.variance not in ("common", "segment"):
             raise ValueError(f'variance is {self.variance!r}: allowed are "common" and "segment"')
+        if self.missing not in ("joint", "drop"):
+            raise ValueError(f'missing is {self.missing!r}: allowed are "joint" and "drop"')
         centre = np.zeros(x.shape[1])
         if self.intercept:
             # With a constant among the predictors the residuals do not know the centre of the others.
@@ -426,6 +385,13 @@ class Regression(Additive):
             x = np.ascontiguousarray(np.column_stack([np.ones(len(x)), x]))
         kind = GRAM if self.variance == "common" else NOISE
         return Rows(kind, True, x, _ONE, centre, resolution(x) ** 2 / 12.0, np.zeros(x.shape[1]))
+
+    def holes(self, x: np.ndarray) -> Holes | None:
+        """Rows by the predictors that they miss, if they are not left out."""
+        if self.missing == "drop" or not np.isnan(x[:, :-1]).any():
+            return None
+        rows = self.rows(x, True)
+        return regression_holes(rows.x, rows.kind, rows.centre, rows.least, int(self.intercept))
 
     def min_length(self, d: int) -> int:
         """One row more than coefficients."""

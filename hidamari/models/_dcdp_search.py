@@ -21,6 +21,7 @@ __all__ = ["search", "search_number"]
 
 _FUNCTIONAL = 100_000  # rows up to which functional pruning is used
 _SLOW_ROWS = 500  # up to which all segments are priced one by one
+_HOLED_ROWS = 150  # the same where each has to be fitted to what was observed
 _EXACT_WORK = 100_000_000  # numbers that all segments are priced from: about a tenth of a second
 _EXACT_ROWS = 1_500  # up to which every row is a candidate for a given number of changes
 
@@ -30,10 +31,9 @@ def search(model: Any, task: Task, penalty: float) -> Segmentation:
     if model.procedure == "paper":
         return _published(model, task, penalty)
     cost, rows, length = task.cost, task.rows, task.min_length
-    n, d = rows.shape
     method = model.search
     if method == "auto":
-        method = _fitting(cost, n, d, length) if model.grid == "auto" else "divide"
+        method = _fitting(cost, rows, length) if model.grid == "auto" else "divide"
     if method == "fpop":
         if length > 1:
             raise ValueError(f"min_length must be 1 with search='fpop', found {length}")
@@ -48,12 +48,15 @@ def search(model: Any, task: Task, penalty: float) -> Segmentation:
     return engine(rows, cost, penalty, min_length=length)
 
 
-def _fitting(cost: Any, n: int, d: int, length: int) -> str:
+def _fitting(cost: Any, rows: np.ndarray, length: int) -> str:
     """The exact engine that is fast enough, else the near exact one."""
+    n, d = rows.shape
     if d == 1 and length == 1 and isinstance(cost, Mean | Biweight | Counts | Variance) and n <= _FUNCTIONAL:
         return "fpop"
     if not isinstance(cost, Additive):
         return "optimal" if n <= _SLOW_ROWS else "divide"
+    if cost.holes(rows) is not None:
+        return "optimal" if n <= _HOLED_ROWS else "divide"
     numbers = d**3 if isinstance(cost, Covariance | Regression) else d
     return "pelt" if n * n * numbers <= _EXACT_WORK else "divide"
 
