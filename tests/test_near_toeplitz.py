@@ -1,5 +1,8 @@
 """Many consecutive lags: the structure of their moments against the moments themselves."""
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -106,3 +109,19 @@ def test_triangles_where_the_structure_fails(used):
 )
 def test_other_regressions_are_left_alone(call):
     assert call(np.random.default_rng(0).standard_normal(2000)) is None
+
+
+def test_long_series_in_a_fraction_of_a_second(used):
+    y = simulate(SERIES["sparse"], 100_000, 6)
+    agree(fit_exact(y, 1000), solve_exact(lag_gram(y, 1000)))
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        fit_exact(y, 1000)
+        taken.append(time.process_time() - start)
+    assert min(taken) < 0.5 and None not in used  # some 0.01 on one core
+    tracemalloc.start()
+    fit_exact(y, 1000)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 8 * (2 * len(y) + 2 * 1001**2)

@@ -14,7 +14,15 @@ from scipy.fft import next_fast_len
 
 from hidamari.inference._sums import IN_ORDER, OPTIONS
 
-__all__ = ["burg_step", "correlate", "levinson_steps", "moments_by_fft", "moments_by_rows", "rows_of"]
+__all__ = [
+    "burg_step",
+    "correlate",
+    "levinson_steps",
+    "moments_by_fft",
+    "moments_by_rows",
+    "rows_of",
+    "take_means",
+]
 
 _BATCH = 1 << 19  # numbers transformed at a time
 _CHUNK = 4096  # rows of the matrix of lags held at a time
@@ -75,7 +83,7 @@ def moments_by_fft(
         s[rows] = tails[u, P:].sum()
         s[starts[u] + 1 : starts[u + 1]] += np.cumsum(before[u, :span] - last[u, :span])
         for v in range(u, len(spans)):
-            block = np.empty((span + 1, spans[v] + 1))
+            block = M if len(M) == span + 1 else np.empty((span + 1, spans[v] + 1))
             _fill(
                 cross[u, v, : spans[v] + 1].copy(),
                 cross[v, u, : span + 1].copy(),
@@ -85,8 +93,10 @@ def moments_by_fft(
                 last[v, :P].copy(),
                 block,
             )
-            M[rows, starts[v] : starts[v + 1]] = block
-            M[starts[v] : starts[v + 1], rows] = block.T
+            if block is not M:
+                M[rows, starts[v] : starts[v + 1]] = block
+            if v > u:
+                M[starts[v] : starts[v + 1], rows] = block.T
         M[m:, rows] = cross[len(spans) :, u, : span + 1]
         M[rows, m:] = M[m:, rows].T
     M[m:, m:] = fixed @ fixed.T
@@ -121,6 +131,15 @@ def moments_by_rows(
         M += X.T @ X
         s += X.sum(0)
     return M, s
+
+
+@njit(**OPTIONS)
+def take_means(M, s, n):
+    """M <- M - s s' / n, in one pass."""
+    for i in range(len(s)):
+        c = s[i] / n
+        for j in range(len(s)):
+            M[i, j] -= c * s[j]
 
 
 @njit(**OPTIONS)

@@ -140,12 +140,14 @@ def _solve(gram: LagGram, intercept: bool, ridge: float, response: int) -> ARFit
     scale = np.sqrt(np.diag(C))
     if np.any(scale == 0.0):
         return None
-    R = C / np.outer(scale, scale)
+    R = C / scale
+    R /= scale[:, None]
     R[np.diag_indices(len(R))] += ridge
     b, inverse, condition = c, R, 1.0
     if len(R):
         norm = float(np.abs(R).sum(0).max())
-        L, failed = _potrf(R, lower=1, clean=1)
+        # The transpose is the same matrix in the order of LAPACK, whose triangle takes its place.
+        L, failed = _potrf(R.T, lower=1, clean=0, overwrite_a=1)
         if failed:
             return None
         reciprocal = float(_pocon(L, norm, uplo="L")[0])
@@ -153,8 +155,11 @@ def _solve(gram: LagGram, intercept: bool, ridge: float, response: int) -> ARFit
             return None
         condition = 1.0 / reciprocal
         b = _potrs(L, (c / scale)[:, None], lower=1)[0][:, 0] / scale
-        lower = np.tril(_potri(L, lower=1)[0])
-        inverse = (lower + np.tril(lower, -1).T) / np.outer(scale, scale)
+        inverse = _potri(L, lower=1, overwrite_c=1)[0].T
+        lower = np.tri(len(R), k=-1, dtype=bool)
+        np.copyto(inverse, inverse.T.copy(), where=lower)
+        inverse /= scale
+        inverse /= scale[:, None]
     contrast = np.concatenate([[1.0], -b])
     # As a quadratic form in all of the residual's coefficients: an error in b enters squared.
     sigma2 = max(float(contrast @ moments @ contrast), 0.0) / gram.n_rows

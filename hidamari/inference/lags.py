@@ -114,7 +114,8 @@ def lag_gram(
         [w - w.min(initial=0) + i for w, i in zip(wanted, starts)] + [np.arange(k) + starts[-1]]
     )
     m = len(at)
-    M, s, n_rows = np.zeros((m, m)), np.zeros(m), 0
+    M: np.ndarray | None = None
+    s, n_rows = np.zeros(m), 0
     for series, fixed in data.segments:
         usable = usable_rows(series, wanted, fixed)
         edges = np.flatnonzero(np.diff(usable, prepend=False, append=False)).reshape(-1, 2)
@@ -126,18 +127,19 @@ def lag_gram(
             moved = [shift(z, int(w.min(initial=0))) for z, w in zip(series, wanted)]
         for a, b in edges[long]:
             more, more_s = _lags.moments_by_fft(moved, spans, fixed, int(a), int(b))
-            M += more if m == len(more) and np.all(np.diff(at) == 1) else more[np.ix_(at, at)]
+            more = more if m == len(more) and np.all(np.diff(at) == 1) else more[np.ix_(at, at)]
+            M = more if M is None else np.add(M, more, out=M)
             s += more_s[at]
         if not long.all():
             times = np.concatenate([np.arange(a, b) for a, b in edges[~long]])
             more, more_s = _lags.moments_by_rows(series, wanted, fixed, times)
-            M += more
+            M = more if M is None else np.add(M, more, out=M)
             s += more_s
-    if not n_rows:
+    if M is None or not n_rows:
         longest = max(int(w.max(initial=0)) for w in wanted)
         raise ValueError(f"y has no row with its predictors and all of its lags (up to {longest}) observed")
     about = np.concatenate([np.full(len(w), c) for w, c in zip(wanted, centre)] + [centre_fixed])
-    M -= np.outer(s, s) / n_rows
+    _lags.take_means(M, s, n_rows)
     return LagGram(M, about + s / n_rows, n_rows, data.names, wanted[0][steps:])
 
 
