@@ -2,10 +2,13 @@ r"""Spike counts that depend on past spikes: a generalised linear model with few
 
 y_tn ~ Poisson(rate_tn bin_s), log rate_tn = b_n + sum_k g_nk z_tk + sum_m sum_{i>=1} h_nm(i) y_{t-i,m},
 
-h_nm = sum_j H_nmj phi_j with raised-cosine bumps phi_j of lag, narrow soon after a spike, wide later.
+h_nm = sum_j H_nmj phi_j with raised-cosine bumps phi_j of lag, narrow soon after a spike, wide later. With K
+bumps a step of the fit costs O(T (N K)^2) for each unit, whatever the number of lags.
 
 References
 ----------
+W. Truccolo, U. Eden, M. Fellows, J. Donoghue, E. Brown, A point process framework for relating neural spiking
+activity to spiking history, neural ensemble, and extrinsic covariate effects, J. Neurophysiology 93, 2005.
 J. W. Pillow et al., Spatio-temporal correlations and visual signalling in a complete neuronal population,
 Nature 454, 2008.
 """
@@ -14,32 +17,38 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from hidamari.inference._poisson import Solved, blocks, climb, select
+from hidamari.inference._spike_input import as_basis, as_counts, as_felt, read
 
 __all__ = [
-    "SpikeHistory",
+    "SpikeHistoryFit",
+    "filter_errors",
     "fit_spike_history",
     "history_filters",
+    "predict_rate",
     "raised_cosines",
-    "simulate",
-    "steady_rate",
 ]
 
-_MOST_STEPS = 100  # Newton steps; a dozen are enough unless spikes are separable
-_FLAT = 1e-6  # of the curvature that a constant rate would give
-_LARGEST = 30.0  # log of a rate per bin beyond which a population has run away
 
-
-class SpikeHistory(NamedTuple):
+class SpikeHistoryFit(NamedTuple):
     """Fitted filters of a population."""
 
     bias: np.ndarray  # (N,) log rate, spikes per second, without any past spike
     weights: np.ndarray  # (N, N, K) of each basis function: unit, on spikes of unit
-    stimulus: np.ndarray  # (N, q)
-    standard_errors: np.ndarray  # (N, 1 + q + N K) in the order bias, stimulus, weights
+    columns: np.ndarray  # (N, q) coefficients of the columns
+    bias_errors: np.ndarray  # (N,) standard errors, as the next three given the couplings
+    column_errors: np.ndarray  # (N, q)
+    weight_cov: np.ndarray  # (N, N, K, K)
+    coupled: np.ndarray  # (N, N) bool: unit, feels unit
     log_likelihood: np.ndarray  # (N,)
+    n_rows: np.ndarray  # (N,) bins that count
+    n_left_out: np.ndarray  # (N,) bins that do not: not observed, or a bin of their window is not
     n_iter: np.ndarray  # (N,)
     basis: np.ndarray  # (lag, K)
     bin_s: float
+    silent_start: bool
 
 
 def raised_cosines(n_lags: int, n_basis: int, spread: float = 1.0) -> np.ndarray:
@@ -84,89 +93,149 @@ def raised_cosines(n_lags: int, n_basis: int, spread: float = 1.0) -> np.ndarray
 
 
 def fit_spike_history(
-    spikes: Sequence[np.ndarray],
-    basis: np.ndarray,
-    bin_s: float,
-    stimulus: Sequence[np.ndarray] | None = None,
+    counts: ArrayLike | Sequence[ArrayLike],
+    lags: int | np.ndarray,
+    n_basis: int = 8,
+    *,
+    bin_s: float = 1.0,
+    spread: float = 1.0,
+    columns: ArrayLike | Sequence[ArrayLike] | None = None,
+    exposure: ArrayLike | Sequence[ArrayLike] | None = None,
+    coupling: bool | ArrayLike = True,
     ridge: float = 0.0,
-    coupling: bool = True,
-) -> SpikeHistory:
+    level: float | None = None,
+    silent_start: bool = True,
+) -> SpikeHistoryFit:
     r"""Maximum likelihood filters of every unit, by Newton's method.
 
-    Each unit is a Poisson regression with log link, concave and of its own. The bins of a trial before its
-    first are taken to have had no spikes. Bins where a count that matters is NaN are left out.
+    Each unit is a Poisson regression with log link, concave and of its own; all are fitted in the same passes
+    over the data, which hold a few thousand rows at a time. Bins whose count, column, or felt window is not
+    observed are left out; ``n_left_out`` says how many.
 
     Parameters
     ----------
-    spikes : sequence of ndarray (T_r, N)
-        Counts of each trial.
-    basis : ndarray, shape (lag, K)
-        Basis of the filters over lags 1..lag.
+    counts : array_like, shape (T, N), or sequence of such
+        Counts in bins, or those of trials. NaN: not observed.
+    lags : int, or ndarray of shape (lag, K)
+        Bins that a spike is felt, seen through raised cosines; or a basis of your own over lags 1, 2, ...
+    n_basis : int
+        Number K of raised cosines.
     bin_s : float
-        Seconds per bin.
-    stimulus : sequence of ndarray (T_r, q), optional
-        Covariates at the time of the count.
+        Seconds per bin, so that rates are in spikes per second.
+    spread : float
+        Of the raised cosines.
+    columns : array_like, shape (T, q), or one for each trial, optional
+        Covariates at the time of the count, as a stimulus.
+    exposure : array_like, shape (T,) or (T, N), or one for each trial, optional
+        Positive factors of the expected counts, 1 by default.
+    coupling : bool, or array_like of bool, shape (N, N)
+        Whether units feel each other, or themselves alone; or which unit (row) feels which.
     ridge : float
-        Precision of a Gaussian prior about zero on weights and stimulus, in nats.
-    coupling : bool
-        Whether units feel each other, or themselves alone.
+        Precision of a Gaussian prior about zero on weights and columns, in nats.
+    level : float, optional
+        Couplings to other units are selected by a group penalty, whose strength is such that a unit that
+        feels no other keeps one with about this chance; what is kept is fitted again without penalty.
+    silent_start : bool
+        Whether there were no spikes before the first bin of a trial. If not, bins whose window begins
+        before it are left out.
 
     Returns
     -------
-    SpikeHistory
+    SpikeHistoryFit
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a unit has no spikes, or the likelihood has no maximum (ridge gives it one).
+        If shapes do not fit, counts are negative, a unit has no spikes, or the likelihood has no maximum
+        (ridge gives it one).
+
+    References
+    ----------
+    Truccolo et al. 2005; N. Simon and R. Tibshirani, Standardization and the group lasso penalty, 2012.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from hidamari.inference.spike_history import fit_spike_history, raised_cosines
-    >>> counts = np.random.default_rng(0).poisson(0.2, (5000, 2)).astype(float)
-    >>> found = fit_spike_history([counts], raised_cosines(10, 3), bin_s=0.01)
+    >>> from hidamari.inference.spike_history import fit_spike_history
+    >>> counts = np.random.default_rng(0).poisson(0.2, (5000, 2))
+    >>> found = fit_spike_history(counts, 10, 3, bin_s=0.01)
     >>> found.weights.shape, bool(np.abs(np.exp(found.bias) - 20.0).max() < 3.0)
     ((2, 2, 3), True)
     """
-    counts = [np.asarray(own, dtype=float) for own in spikes]
-    N, K = counts[0].shape[1], basis.shape[1]
-    past = np.concatenate([_convolved(own, basis) for own in counts])  # (T, N, K)
-    y = np.concatenate(counts)
-    for n in np.flatnonzero(~(np.nan_to_num(y) > 0).any(axis=0)):
-        raise ValueError(f"spikes of unit {n} are all 0; allowed: some spikes")
-    if stimulus is None:
-        z = np.empty((len(y), 0))
-    else:
-        z = np.concatenate([np.asarray(own, dtype=float) for own in stimulus])
-    if len(z) != len(y):
-        raise ValueError(f"stimulus has {len(z)} rows but spikes have {len(y)}; they must agree")
-    q = z.shape[1]
-    full = np.zeros((N, 1 + q + N * K))
-    errors = np.full_like(full, np.nan)
-    log_likelihood, n_iter = np.empty(N), np.empty(N, dtype=int)
+    from scipy.special import gammaln
+    from scipy.stats import chi2
+
+    parts = as_counts(counts)
+    N = parts[0].shape[1]
+    own_basis = not isinstance(lags, (int, np.integer))
+    basis = as_basis(lags) if own_basis else raised_cosines(int(lags), n_basis, spread)
+    if not (np.isfinite(bin_s) and bin_s > 0):
+        raise ValueError(f"bin_s is {bin_s!r}; allowed: a positive number of seconds")
+    if not (np.isfinite(ridge) and ridge >= 0):
+        raise ValueError(f"ridge is {ridge!r}; allowed: at least 0")
+    if level is not None and not 0 < level < 1:
+        raise ValueError(f"level is {level!r}; allowed: a probability")
+    felt = as_felt(coupling, N)
+    data, usable = read(parts, basis, columns, exposure, felt, silent_start)
+    q, K = data.columns.shape[1], basis.shape[1]
+    groups = [1 + q + n * K + np.arange(K) for n in range(N)]
+    first = np.arange(1 + q)
+    start = {}
     for n in range(N):
-        felt = list(range(N)) if coupling else [n]
-        X = np.concatenate([np.ones((len(y), 1)), z, past[:, felt].reshape(len(y), -1)], axis=1)
-        at = np.concatenate(
-            [np.arange(1 + q), 1 + q + np.add.outer(np.multiply(felt, K), np.arange(K)).ravel()]
-        )
-        usable = np.isfinite(X).all(axis=1) & np.isfinite(y[:, n])
-        w, cov, log_likelihood[n], n_iter[n] = _poisson_regression(X[usable], y[usable, n], ridge, n)
-        full[n, at], errors[n, at] = w, np.sqrt(np.diag(cov))
-    bias = full[:, 0] - np.log(bin_s)
-    weights = full[:, 1 + q :].reshape(N, N, K)
-    return SpikeHistory(
-        bias, weights, full[:, 1 : 1 + q], errors, log_likelihood, n_iter, basis.copy(), float(bin_s)
+        kept = usable[:, n]
+        spikes = data.counts[kept, n].sum()
+        if not spikes > 0:
+            raise ValueError(f"counts of unit {n} are all 0 where they count; allowed: some spikes")
+        start[n] = float(np.log(spikes / np.exp(data.offset[kept, n % data.offset.shape[1]]).sum()))
+
+    def solve(felt: np.ndarray) -> tuple[dict[int, np.ndarray], dict[int, Solved]]:
+        """Predictors and maxima of all units."""
+        at = {n: np.concatenate([first, *(groups[m] for m in np.flatnonzero(felt[n]))]) for n in range(N)}
+        begin = {n: np.append(start[n], np.zeros(len(at[n]) - 1)) for n in range(N)}
+        return at, climb(data, at, begin, ridge)
+
+    if level is not None and N > 1:
+        own = felt & np.eye(N, dtype=bool)
+        at, alone = solve(own)
+        bound = np.full(N, np.sqrt(chi2.isf(level / (N - 1), K)))
+        for n, sources in select(data, at, alone, groups, bound).items():
+            own[n, [m for m in sources if felt[n, m]]] = True
+        felt = own
+    at, found = solve(felt)
+    full, errors = np.zeros((N, 1 + q + N * K)), np.zeros((N, 1 + q))
+    cov = np.zeros((N, N, K, K))
+    for n, solved in found.items():
+        full[n, at[n]] = solved.weights
+        errors[n] = np.sqrt(np.diag(solved.cov)[: 1 + q])
+        for i, m in enumerate(np.flatnonzero(felt[n])):
+            own = slice(1 + q + i * K, 1 + q + (i + 1) * K)
+            cov[n, m] = solved.cov[own, own]
+    # The counts' own factorials, which no weight changes.
+    constant = -(gammaln(data.counts + 1.0) * usable).sum(axis=0)
+    return SpikeHistoryFit(
+        bias=full[:, 0] - np.log(bin_s),
+        weights=full[:, 1 + q :].reshape(N, N, K),
+        columns=full[:, 1 : 1 + q],
+        bias_errors=errors[:, 0],
+        column_errors=errors[:, 1:],
+        weight_cov=cov,
+        coupled=felt,
+        log_likelihood=constant + [found[n].log_likelihood for n in range(N)],
+        n_rows=usable.sum(axis=0),
+        n_left_out=(~usable).sum(axis=0),
+        n_iter=np.array([found[n].n_iter for n in range(N)]),
+        basis=basis,
+        bin_s=float(bin_s),
+        silent_start=silent_start,
     )
 
 
-def history_filters(fit: SpikeHistory) -> np.ndarray:
+def history_filters(fit: SpikeHistoryFit) -> np.ndarray:
     """Filters over lag: the change of a unit's log rate so many bins after a spike of another.
 
     Parameters
     ----------
-    fit : SpikeHistory
+    fit : SpikeHistoryFit
         A fit.
 
     Returns
@@ -176,172 +245,80 @@ def history_filters(fit: SpikeHistory) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> from hidamari.inference.spike_history import SpikeHistory, history_filters
-    >>> none = np.zeros(1)
-    >>> fit = SpikeHistory(none, np.ones((1, 1, 2)), none, none, none, none, np.eye(2), 0.01)
-    >>> history_filters(fit).tolist()
-    [[[1.0, 1.0]]]
+    >>> from hidamari.inference.spike_history import fit_spike_history, history_filters
+    >>> fit = fit_spike_history(np.random.default_rng(0).poisson(0.2, (500, 2)), 10, 3)
+    >>> history_filters(fit).shape
+    (2, 2, 10)
     """
     return fit.weights @ fit.basis.T
 
 
-def steady_rate(bias: np.ndarray, filters: np.ndarray, bin_s: float) -> np.ndarray:
-    r"""Rates at which a population settles on average: the least fixed point of the mean field.
-
-    r_n = exp(b_n + sum_m r_m bin_s sum_i (exp(h_nm(i)) - 1)): the expectation for past spikes that are
-    Poisson with rates r. Where there is none, spikes beget more spikes without end.
+def filter_errors(fit: SpikeHistoryFit) -> np.ndarray:
+    """Standard errors of the filters at each lag.
 
     Parameters
     ----------
-    bias : ndarray, shape (N,)
-        Log rates without past spikes, spikes per second.
-    filters : ndarray, shape (N, N, lag)
-        h: unit, of unit, lag.
-    bin_s : float
-        Seconds per bin.
+    fit : SpikeHistoryFit
+        A fit.
 
     Returns
     -------
-    ndarray, shape (N,)
-        Spikes per second; infinite where there is no fixed point.
-
-    References
-    ----------
-    F. Gerhard, M. Deger, W. Truccolo, On the stability and dynamics of stochastic spiking neuron models:
-    nonlinear Hawkes process and point process GLMs, PLoS Computational Biology 13, 2017.
+    ndarray, shape (unit, of unit, lag)
 
     Examples
     --------
     >>> import numpy as np
-    >>> from hidamari.inference.spike_history import steady_rate
-    >>> steady_rate(np.log([10.0]), np.zeros((1, 1, 3)), 0.01)
-    array([10.])
+    >>> from hidamari.inference.spike_history import filter_errors, fit_spike_history
+    >>> fit = fit_spike_history(np.random.default_rng(0).poisson(0.2, (500, 1)), np.eye(2))
+    >>> bool(np.allclose(filter_errors(fit)[0, 0] ** 2, np.diag(fit.weight_cov[0, 0])))
+    True
     """
-    gain = np.expm1(filters).sum(axis=2) * bin_s
-    r = np.exp(bias)
-    for _ in range(100_000):
-        eta = bias + gain @ r
-        if (eta + np.log(bin_s) > _LARGEST).any():
-            return np.full_like(r, np.inf)
-        # Half-way steps: full ones would jump to and fro where spikes inhibit strongly.
-        new = 0.5 * (r + np.exp(eta))
-        if np.abs(new - r).max() <= 1e-12 * new.max():
-            return new
-        r = new
-    return np.full_like(r, np.inf)
+    return np.sqrt(np.einsum("ij,nmjk,ik->nmi", fit.basis, fit.weight_cov, fit.basis))
 
 
-def simulate(
-    bias: np.ndarray,
-    filters: np.ndarray,
-    bin_s: float,
-    n_bins: int,
-    rng: np.random.Generator,
-    drive: np.ndarray | None = None,
-) -> np.ndarray:
-    r"""Spike counts of a population, bin after bin, from no past spikes.
+def predict_rate(
+    fit: SpikeHistoryFit,
+    counts: ArrayLike | Sequence[ArrayLike],
+    columns: ArrayLike | Sequence[ArrayLike] | None = None,
+) -> list[np.ndarray]:
+    """Rate of every unit in every bin, given the spikes before it: that of one step ahead.
 
     Parameters
     ----------
-    bias, filters, bin_s : ndarray (N,), ndarray (N, N, lag), float
-        As for :func:`steady_rate`.
-    n_bins : int
-        Length.
-    rng : numpy.random.Generator
-        Source of randomness.
-    drive : ndarray, shape (n_bins, N), optional
-        Further log rate.
+    fit : SpikeHistoryFit
+        A fit.
+    counts, columns
+        As for :func:`fit_spike_history`, of the same data or others.
 
     Returns
     -------
-    ndarray of float, shape (n_bins, N)
+    list of ndarray (T, N)
+        Spikes per second for each trial; NaN where the window or a column was not observed.
 
     Raises
     ------
     ValueError
-        If spikes would beget spikes without end: the mean field has no steady rate, or a rate explodes.
+        If shapes do not fit those of the fit.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from hidamari.inference.spike_history import simulate
-    >>> refractory = np.full((1, 1, 3), -3.0)
-    >>> simulate(np.log([20.0]), refractory, 0.01, 1000, np.random.default_rng(0)).shape
-    (1000, 1)
+    >>> from hidamari.inference.spike_history import fit_spike_history, predict_rate
+    >>> counts = np.random.default_rng(0).poisson(0.2, (500, 2))
+    >>> fit = fit_spike_history(counts, 10, 3)
+    >>> bool(np.isclose(predict_rate(fit, counts)[0].sum(), counts.sum()))
+    True
     """
-    if not np.isfinite(steady_rate(bias, filters, bin_s)).all():
-        raise ValueError("filters are not stable: in the mean, spikes beget more spikes without end")
-    N, lags = len(bias), filters.shape[2]
-    counts = np.zeros((lags + n_bins, N))
-    eta = np.tile(bias + np.log(bin_s), (n_bins + lags, 1)).astype(float)
-    if drive is not None:
-        eta[:n_bins] += drive
-    kernel = np.ascontiguousarray(filters.transpose(1, 2, 0))  # of unit, lag, unit
-    for t in range(n_bins):
-        if (eta[t] > _LARGEST).any():
-            raise ValueError(f"filters are not stable: a rate exploded in bin {t}")
-        spikes = counts[t] = rng.poisson(np.exp(eta[t]))
-        for m in np.flatnonzero(spikes):
-            eta[t + 1 : t + 1 + lags] += spikes[m] * kernel[m]
-    return counts[:n_bins]
-
-
-def _convolved(counts: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Past spikes seen through each basis function, (T, N, K)."""
-    T, N = counts.shape
-    found = np.empty((T, N, basis.shape[1]))
-    seen = np.isfinite(counts)
-    known = np.where(seen, counts, 0.0)
-    reach = np.ones(len(basis))
-    for n in range(N):
-        for k, phi in enumerate(basis.T):
-            found[:, n, k] = np.convolve(known[:, n], np.append(0.0, phi))[:T]
-        if not seen[:, n].all():
-            found[np.convolve(~seen[:, n], np.append(0.0, reach))[:T] > 0.5, n] = np.nan
-    return found
-
-
-def _poisson_regression(
-    X: np.ndarray, y: np.ndarray, ridge: float, unit: int
-) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """Weights, their covariance, log likelihood and steps of one Poisson regression with log link."""
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
-    from scipy.special import gammaln
-
-    held = np.full(X.shape[1], ridge)
-    held[0] = 0.0
-    w = np.zeros(X.shape[1])
-    w[0] = np.log(y.mean())
-    constant = -gammaln(y + 1.0).sum()
-
-    def objective(w: np.ndarray) -> tuple[float, np.ndarray, float]:
-        """Penalised log likelihood, expected counts, log likelihood."""
-        eta = X @ w
-        with np.errstate(over="ignore"):
-            rate = np.exp(eta)
-        value = y @ eta - rate.sum() + constant
-        return value - 0.5 * held @ w**2, rate, value
-
-    now, rate, value = objective(w)
-    for step in range(1, _MOST_STEPS + 1):
-        slope = X.T @ (y - rate) - held * w
-        curvature = (X.T * rate) @ X + np.diag(held)
-        try:
-            move = cho_solve(cho_factor(curvature), slope)
-        except LinAlgError:
-            raise ValueError(
-                f"spikes of unit {unit} do not determine its filters; a positive ridge does"
-            ) from None
-        size = 1.0
-        while not (new := objective(w + size * move))[0] >= now - 1e-12 * abs(now):
-            size *= 0.5  # the objective is concave: some part of a Newton step always climbs
-        w = w + size * move
-        now, rate, value = new
-        # Newton's decrement: twice the climb that is left.
-        if slope @ move < 1e-20 * len(y) + 1e-14:
-            curvature = (X.T * rate) @ X + np.diag(held)
-            # On the way to infinite weights the rates that hold them vanish, and the climb with them.
-            if (np.diag(curvature) < _FLAT * y.mean() * (X**2).sum(axis=0)).any():
-                break
-            return w, cho_solve(cho_factor(curvature), np.eye(len(w))), float(value), step
-    raise ValueError(f"the likelihood of unit {unit} has no maximum: spikes are separable; give a ridge")
+    parts = as_counts(counts)
+    N, q = fit.columns.shape
+    if parts[0].shape[1] != N:
+        raise ValueError(f"counts has {parts[0].shape[1]} units, but the fit has {N}")
+    data, usable = read(parts, fit.basis, columns, None, fit.coupled, fit.silent_start, False)
+    if data.columns.shape[1] != q:
+        raise ValueError(f"columns has {data.columns.shape[1]} columns, but the fit has {q}")
+    weights = np.concatenate([fit.bias[:, None], fit.columns, fit.weights.reshape(N, -1)], axis=1)
+    rates = np.empty((len(data.counts), N))
+    for rows, X in blocks(data):
+        rates[rows] = np.exp(X @ weights.T)
+    rates[~usable] = np.nan
+    return np.split(rates, data.starts[1:-1])
