@@ -179,6 +179,7 @@ def _sums(network: Network, source: Source, batches: Any, shape: Shape) -> Any:
 
 _run: Any = jax.jit(_steps, static_argnames="shape")
 _errors: Any = jax.jit(_sums, static_argnames="shape")
+_slopes: Any = jax.jit(jax.value_and_grad(_loss), static_argnames="shape")
 
 
 def compilations() -> int:
@@ -211,7 +212,7 @@ def loss_slopes(weights: Weights, activation: str, rows: Rows, batches: Batches)
     shape = Shape(batches.layout, int(rows.lags.max(initial=0)), rows.n_forecasts, None)
     network = _on_device(weights, activation)
     first = jnp.asarray(batches.times[0]), jnp.asarray(batches.weights[0])
-    loss, slopes = jax.value_and_grad(_loss)(network, _source(rows), *first, shape)
+    loss, slopes = _slopes(network, _source(rows), *first, shape=shape)
     return float(loss), _on_host(slopes)
 
 
