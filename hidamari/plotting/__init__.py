@@ -5,6 +5,7 @@ second, bands hold 95 % of the posterior unless the Dataset says otherwise, and 
 it ends.
 """
 
+from hidamari.plotting.autoregression import coefficients, forecast, impulse_response, spectrum
 from hidamari.plotting.changes import change_points, penalty_path
 from hidamari.plotting.learning import elbo, posterior
 from hidamari.plotting.population import latents, peak_order, raster, rates
@@ -12,8 +13,11 @@ from hidamari.plotting.series import components, prediction
 
 __all__ = [
     "change_points",
+    "coefficients",
     "components",
     "elbo",
+    "forecast",
+    "impulse_response",
     "latents",
     "peak_order",
     "penalty_path",
@@ -21,4 +25,5 @@ __all__ = [
     "prediction",
     "raster",
     "rates",
+    "spectrum",
 ]

@@ -220,7 +220,8 @@ def _clock(array):
 
 def _finish(ax, times, clock, caption):
     """Label time, drop the frame, and say above the axes what is drawn."""
-    ax.set_xlim(times.min(), times.max())
+    if times.min() < times.max():
+        ax.set_xlim(times.min(), times.max())
     if ax.xaxis.get_tick_params().get("labelbottom", True):  # not above another that shares its times
         ax.set_xlabel(clock or ("" if times.dtype.kind == "M" else "time"))  # dates need no name
     ax.spines[["top", "right"]].set_visible(False)
