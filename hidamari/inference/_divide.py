@@ -155,7 +155,7 @@ def _cells(n_rows: int, p: int, minimum: int, cost: Cost, additive: bool) -> tup
         fine = max(n_rows // (8 * p), 20_000 // p**3, 100)
         coarse = int(max(100, min(n_rows, 6 * n_rows / p) ** 0.5))
     else:
-        fine = max(min(n_rows // 32, 200_000), 50_000 // p, 100)
+        fine = max(min(n_rows // max(32, p // 8), 200_000), 50_000 // p, 100)
         coarse = int(max(100, n_rows**0.5))
     if minimum * coarse > n_rows:  # segments that must be long push each other: more places to choose from
         coarse = max(coarse, int((_SHORT / p) ** 0.5 / 2.0))

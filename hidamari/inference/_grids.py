@@ -134,11 +134,11 @@ def summed(X: Any, cost: Additive, n_cells: int, minimum: int) -> Summed:
     edges = grid_edges(len(x), n_cells)
     for shared in (True, False):
         rows = cost.rows(x, shared)
-        cells = np.empty((n_cells, width(rows.kind, rows.shared, rows.x.shape[1])))
+        prefix = np.empty((n_cells + 1, width(rows.kind, rows.shared, rows.x.shape[1])))
+        cells = prefix[1:]  # summed in place
         block_sums(rows, edges, cells)
         if complete(rows.kind) or not np.isnan(cells).any():
             break
-    prefix = np.empty((n_cells + 1, cells.shape[1]))
     accumulate(cells, prefix)
     return Summed(rows, prefix, edges, minimum)
 
