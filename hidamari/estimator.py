@@ -41,7 +41,10 @@ _PARTS = frozenset(
 _COSTS = dict.fromkeys(
     ("Biweight", "Counts", "Covariance", "Exponential", "Mean", "MeanVariance", "Regression", "Variance"),
     "hidamari.inference.costs",
-) | {"Kalman": "hidamari.inference.kalman_cost", "SparseMean": "hidamari.inference.sparse_mean"}
+)
+_COSTS |= dict.fromkeys(
+    ("SparseCovariance", "SparseMean", "SparseRegression"), "hidamari.inference.sparse_costs"
+) | {"Kalman": "hidamari.inference.kalman_cost", "ThresholdedMean": "hidamari.inference.thresholded_mean"}
 
 _PRIORS = frozenset(
     {"Beta", "Cauchy", "Exponential", "Gamma", "Gumbel", "HalfCauchy", "HalfNormal", "InverseGamma"}

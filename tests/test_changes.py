@@ -17,7 +17,7 @@ from hidamari.inference.changes import (
     sample_changes,
 )
 from hidamari.inference.costs import Counts, Covariance, Mean, MeanVariance
-from hidamari.inference.sparse_mean import SparseMean
+from hidamari.inference.thresholded_mean import ThresholdedMean
 
 PRIOR = ChangePrior(1.0, 4.0, 1.0)
 COSTS = {
@@ -25,7 +25,7 @@ COSTS = {
     "mean and variance": MeanVariance(),
     "counts": Counts(),
     "covariance": Covariance(),
-    "sparse mean": SparseMean(),
+    "sparse mean": ThresholdedMean(),
 }
 
 

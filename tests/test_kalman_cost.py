@@ -9,7 +9,7 @@ import hidamari as hd
 from hidamari.inference.costs import Cost, Mean
 from hidamari.inference.kalman_cost import Kalman
 from hidamari.inference.segments import divide_and_conquer, optimal_partitioning, pelt
-from hidamari.inference.sparse_mean import SparseMean
+from hidamari.inference.thresholded_mean import ThresholdedMean
 from hidamari.statespace.kernels import Constant, Cosine, Matern, Wiener
 
 GRID = tuple(np.geomspace(1.0, 30.0, 7))
@@ -182,7 +182,7 @@ def test_refinement_looks_at_every_row():
 @pytest.mark.parametrize("cost", [
     Kalman(Matern(0, 1.0) + Constant(25.0), noise=(0.1, 0.5), lengthscales=(1.0, 4.0)),
     Kalman((Matern(1, 2.0), Matern(0, 5.0)), noise=np.array([0.1, 0.2]), bin_s=0.5),
-    SparseMean(),
+    ThresholdedMean(),
 ])  # fmt: skip
 def test_a_fitted_model_is_saved_with_its_cost(cost, tmp_path):
     x = np.column_stack([ou(np.random.default_rng(s), [3.0], 200) for s in range(2)])

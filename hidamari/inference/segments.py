@@ -86,7 +86,7 @@ def pelt(X: ArrayLike, cost: Cost, penalty: float, min_length: int | None = None
     A last change l with F_l + C(l, r) >= F_r can be given up, but only from r + min_length on: until then r
     itself is not yet allowed as a last change. The work is near linear where changes are many, quadratic
     where they are few. Nothing is given up where the cost says that it can rise when a segment is split
-    (``falls_when_split`` is False, as for `Kalman` and `SparseMean`).
+    (``falls_when_split`` is False, as for `Kalman` and `ThresholdedMean`).
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from hidamari.inference.costs import (
 )
 from hidamari.inference.kalman_cost import Kalman
 from hidamari.inference.penalty import clip_outliers, estimate_noise
-from hidamari.inference.sparse_mean import SparseMean
+from hidamari.inference.thresholded_mean import ThresholdedMean
 from hidamari.models._door import check_number, check_whole
 from hidamari.statespace.kernels import Matern
 
@@ -45,7 +45,7 @@ MODELS = (
 )
 _SEARCHES = ("auto", "divide", "fpop", "pelt", "optimal", "seeded")
 _PUBLISHED = ("mean", "sparse_mean", "covariance", "regression")
-_SCALED = (Mean, SparseMean, Biweight)  # costs in units of the noise variance
+_SCALED = (Mean, ThresholdedMean, Biweight)  # costs in units of the noise variance
 _ROBUST_LENGTH = 5  # rows; shorter runs are taken for outliers
 
 
@@ -250,9 +250,10 @@ def make_cost(model: Any, n_rows: int) -> Cost:
         case "regression":
             return Regression(variance="segment")
         case "autoregressive":
-            return Regression(variance="segment")
+            # A row without all of its past is no part of the likelihood that is conditional on it.
+            return Regression(variance="segment", missing="drop")
         case "sparse_mean":
-            return SparseMean()
+            return ThresholdedMean()
         case "state_space":
             return _state_space(model, n_rows)
     return model.model

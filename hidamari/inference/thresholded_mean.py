@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from hidamari.inference.costs import Mean, Sums
 
-__all__ = ["SparseMean"]
+__all__ = ["ThresholdedMean"]
 
 
 class Spread(NamedTuple):
@@ -19,12 +19,14 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SparseMean:
+class ThresholdedMean:
     """Sum of squares about means of which few differ from those of the whole series.
 
     C = sum_j (sum_t x_tj^2 - max(s_j^2 / n_j - 2 log d, 0)), x about the mean of each column and s_j the sum
     over the segment: a unit has a mean of its own in the segment where that gains more than 2 log d, what the
     largest of d units without a change gains. Divide the data by the standard deviation of their noise first.
+
+    That of the divide step of Li, Wang and Rinaldo, which shrinks to zero, is `sparse_costs.SparseMean`.
 
     References
     ----------
@@ -32,7 +34,7 @@ class SparseMean:
 
     Examples
     --------
-    >>> cost = SparseMean()
+    >>> cost = ThresholdedMean()
     >>> cost.cost(cost.prepare([[-1.0, 0.0], [1.0, 0.1], [-1.0, 3.0], [1.0, 3.1]]), 0, 2)
     3.3912943611198916
     """
