@@ -16,7 +16,7 @@ help:
 	@echo "make test    the test suite"
 	@echo "make check   ruff and pyright"
 	@echo "make format  let ruff rewrite what it can"
-	@echo "make bench   all benchmarks, shortened, against public peers (half an hour)"
+	@echo "make bench   all benchmarks, shortened, against public peers (long)"
 
 demo: .venv/installed
 	$(BIN)/python examples/hippocampus.py
