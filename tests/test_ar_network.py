@@ -182,7 +182,7 @@ def test_seeds_decide():
     y, seen = threshold(10_000, 9), []
     one, other = (
         train(
-            y, 3, hidden=(4,), epochs=3, random_state=1, polish=False, progress=lambda *own: seen.append(own)
+            y, 5, hidden=(8,), epochs=3, random_state=1, polish=False, progress=lambda *own: seen.append(own)
         )
         for _ in range(2)
     )
