@@ -5,9 +5,16 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from hidamari.datasets import load_airline, load_co2, load_coal_disasters, load_nile, load_sunspots
+from hidamari.datasets import (
+    load_airline,
+    load_co2,
+    load_coal_disasters,
+    load_nile,
+    load_sunspots,
+    load_temperatures,
+)
 
-LOADERS = [load_airline, load_co2, load_coal_disasters, load_nile, load_sunspots]
+LOADERS = [load_airline, load_co2, load_coal_disasters, load_nile, load_sunspots, load_temperatures]
 
 
 @pytest.mark.parametrize("load", LOADERS)
@@ -19,7 +26,7 @@ def test_every_series_says_where_it_comes_from(load):
     assert surname in note
     assert series.dtype == np.float64
     if "time" in series.dims:
-        assert series.time.attrs["units"] == "year"
+        assert series.time.attrs["units"] == ("day" if load is load_temperatures else "year")
         assert (np.diff(series.time) > 0).all()
 
 
@@ -46,6 +53,19 @@ def test_regular_series(load, n, total, first, last):
         assert float(row.time) == pytest.approx(year, rel=1e-14)
         assert float(row) == value
     np.testing.assert_allclose(np.diff(series.time), (last[0] - first[0]) / (n - 1), rtol=1e-9)
+
+
+def test_temperatures_have_days_and_an_hour_without_values():
+    series = load_temperatures()
+    assert float(series.time[-1]) == 65.0 and str(series.date.values[-1]) == "2017-07-05T00:00:00"
+    missing = np.flatnonzero(np.isnan(series))
+    np.testing.assert_array_equal(missing, 11689 + np.arange(12))
+    assert str(series.date.values[missing[0]]) == "2017-06-10T14:05:00"
+    assert (float(series[0]), float(series[-1]), float(series.min())) == (27.8, 41.4, -8.4)
+    daily = np.nanmean(series.values[:-1].reshape(65, 288), axis=0)
+    assert (daily.argmax() // 12, daily.argmin() // 12) == (21, 12)  # warmest at 14 h of the place, UTC - 7
+    # All are tenths of a degree: none was filled in.
+    np.testing.assert_allclose(series * 10, np.round(series * 10), atol=1e-9)
 
 
 def test_co2_keeps_its_missing_weeks():

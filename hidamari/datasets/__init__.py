@@ -7,6 +7,7 @@ from hidamari.datasets.series import (
     load_coal_disasters,
     load_nile,
     load_sunspots,
+    load_temperatures,
 )
 from hidamari.datasets.simulate import Simulation, simulate_lorenz, simulate_spikes, simulate_van_der_pol
 from hidamari.datasets.spikes import bin_spikes
@@ -23,6 +24,7 @@ __all__ = [
     "load_nile",
     "load_retinal_waves",
     "load_sunspots",
+    "load_temperatures",
     "simulate_lorenz",
     "simulate_spikes",
     "simulate_van_der_pol",

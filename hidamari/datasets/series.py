@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["load_airline", "load_co2", "load_coal_disasters", "load_nile", "load_sunspots"]
+__all__ = [
+    "load_airline",
+    "load_co2",
+    "load_coal_disasters",
+    "load_nile",
+    "load_sunspots",
+    "load_temperatures",
+]
 
 _HALF_DAY = 0.5 / 365.25  # in years
 
@@ -212,6 +219,50 @@ def load_coal_disasters(n_bins: int | None = None) -> Any:
         time_name="centre of the bin",
         bin_years=(stop - start) / n_bins,
         **source,
+    )
+
+
+def load_temperatures() -> Any:
+    """Temperature in Yosemite, California, every five minutes from 1 May to 5 July 2017.
+
+    18,721 values, of which 12 in a row are missing (NaN). The source names neither the sensor nor the unit:
+    they are degrees Celsius, of something that the sun warms to 53. By their daily cycle times are UTC. They
+    are days since the first value; `date` holds them as dates. BSD-3-Clause.
+
+    Returns
+    -------
+    xarray.DataArray
+        Degrees Celsius, dim `time` in days.
+
+    References
+    ----------
+    Taylor, Letham (2018), Forecasting at scale, The American Statistician 72:37-45: an example of Prophet.
+
+    Examples
+    --------
+    >>> from hidamari.datasets import load_temperatures
+    >>> temperatures = load_temperatures()
+    >>> temperatures.sizes["time"], int(temperatures.isnull().sum()), float(temperatures.max())
+    (18721, 12, 53.2)
+    """
+    import xarray as xr
+
+    (values,) = _columns("yosemite")
+    rows = np.arange(len(values))
+    date = np.datetime64("2017-05-01", "s") + rows * np.timedelta64(300, "s")
+    about = {
+        "units": "°C",
+        "long_name": "temperature in Yosemite",
+        "licence": "BSD-3-Clause",
+        "citation": "Taylor, Letham (2018) The American Statistician 72:37-45.",
+    }
+    clock = {"units": "day", "long_name": "days since 1 May 2017, UTC"}
+    return xr.DataArray(
+        np.array([float(value) if value else np.nan for value in values]),
+        coords={"time": ("time", rows / 288, clock), "date": ("time", date)},
+        dims="time",
+        name="temperature",
+        attrs=about,
     )
 
 
