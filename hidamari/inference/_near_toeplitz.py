@@ -86,7 +86,11 @@ def solve(runs: list[np.ndarray], p: int, intercept: bool) -> Solved | None:
     if spectra is None or found is None:
         return None
     w, ahead, P, t = found[0], found[1], found[2:-1], found[-1]
-    K = np.linalg.inv(M.edges @ P.T - np.diag(M.signs))
+    between = M.edges @ P.T - np.diag(M.signs)
+    # Singular where M_0 is: where the first row alone tells a direction.
+    if not np.linalg.cond(between) < _ILL:
+        return None
+    K = np.linalg.inv(between)
     back = ahead - P.T @ (K @ (M.edges @ ahead))
     forward = float(M.first[0] - M.first[1:] @ w)
     backward = float(M.first[0] + M.signs @ M.across[:, 0] - last @ back)

@@ -137,7 +137,7 @@ def _solve(gram: LagGram, intercept: bool, ridge: float, response: int) -> ARFit
     """Least squares by Cholesky, None where it breaks down."""
     moments, mean_y, means = _moments(gram, intercept, response)
     C, c = moments[1:, 1:], moments[1:, 0]
-    scale = np.sqrt(np.diag(C))
+    scale = np.sqrt(np.maximum(np.diag(C), 0.0))  # rounding may leave less than nothing
     if np.any(scale == 0.0):
         return None
     R = C / scale
