@@ -1,6 +1,6 @@
 """Costs that depend on a segment through sums over its rows, and what they keep of a series."""
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,8 +44,8 @@ class Additive:
         """Rows by their patterns, where the cost with missing entries depends on more than sums."""
         return None
 
-    def prepare(self, X: ArrayLike) -> Sums | Holed:
-        """Prefix sums of X (T, d) or (T,), about the middle of each column and compensated."""
+    def prepare(self, X: ArrayLike) -> Any:
+        """`Sums` of X (T, d) or (T,), about the middle of each column and compensated, or `Holed`."""
         from hidamari.inference._sums import accumulate, row_sums
 
         x = table(X)
