@@ -187,6 +187,7 @@ def test_exposures(rng):
         (lambda: Exponential().prepare([1.0, -1.0]), "X has a waiting time of -1.0"),
         (lambda: Regression(variance="no").prepare(np.ones((5, 2))), "variance is 'no'"),
         (lambda: Biweight(0.0).prepare(np.ones(5)), "bound is 0.0"),
+        (lambda: Biweight().prepare([1.0, np.inf]), "X has infinite entries"),
         (lambda: event_rows([[0.1]], 1.0, 1.0, 0.1), "start is"),
         (lambda: event_rows([[0.1]], 0.0, 1.0, 0.0), "bin_s is"),
         (lambda: event_rows([[np.nan]], 0.0, 1.0, 0.1), r"events\[0\] has"),

@@ -124,7 +124,10 @@ class Biweight:
         """X as rows of float64."""
         if not self.bound > 0:
             raise ValueError(f"bound is {self.bound!r}: allowed are numbers above 0")
-        return table(X)
+        x = table(X)
+        if np.isinf(x).any():
+            raise ValueError("X has infinite entries: allowed are finite numbers and NaN")
+        return x
 
     def costs(self, cache: np.ndarray, starts: ArrayLike, ends: ArrayLike) -> np.ndarray:
         """Costs of the segments [starts, ends), each in n log n."""
