@@ -44,9 +44,10 @@ _CHOICES = {
     "strategy": ("recursive", "direct"),
     "missing": ("auto", "exact", "drop"),
     "intervals": ("conformal", "gaussian"),
+    "pooling": (None, "complete", "partial"),
     "activation": ("relu", "tanh", "gelu"),
 }
-_SWITCHES = ("measurement_noise", "stationary")
+_SWITCHES = ("measurement_noise", "stationary", "coupling")
 _NAMED = ("aic", "bic", "ebic", "cv", "paper")
 
 

@@ -4,18 +4,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hidamari.arrays import split
 from hidamari.inference import forecast as ahead
 from hidamari.inference.ar_network import NetworkFit
 from hidamari.inference.ar_noise import fit_noise
 from hidamari.inference.ar_regression import Regression, regress, residuals
 from hidamari.inference.gaps import expected_gram, first_law
-from hidamari.inference.lags import lag_gram
+from hidamari.inference.lags import keep, lag_gram
 from hidamari.inference.reflections import burg, levinson
+from hidamari.models import _ar_arguments as arguments
+from hidamari.models import _ar_vector as vector
+from hidamari.models import _gp_door as door
 from hidamari.models._ar_answers import Direct
 from hidamari.models._ar_nets import packed, train_for
-from hidamari.models._ar_solvers import Solve
+from hidamari.models._ar_solvers import Solve, chooser
 
-__all__ = ["Learnt", "Task", "attributes", "learn", "want_exact"]
+__all__ = ["Learnt", "Task", "attributes", "fitted", "learn", "want_exact"]
 
 _WORTH = 0.01  # share of rows lost with incomplete lags, from which gaps are worth an exact treatment
 _WORK = 2e10  # multiplications of one round of it, beyond which they are not
@@ -59,9 +63,53 @@ class Learnt(NamedTuple):
     network: NetworkFit | None
 
 
+def fitted(model: Any, y: Any, exog: Any) -> dict[str, Any]:
+    """All that a fit leaves in a model."""
+    arguments.check(model)
+    observed = door.observe(y, None, None, door.Clock(model.time_unit, None))
+    rows = arguments.grid(observed)
+    arguments.check_varies(observed)
+    known = arguments.covariates(exog, observed)
+    lags = arguments.candidates(model.n_lags, int(observed.lengths.max()))
+    own = np.empty((len(observed.values), 0)) if known is None else known.values
+    names = np.empty(0, dtype=str) if known is None else known.names
+    kept = {
+        "kind_": "vector" if model.coupling else "gaussian",
+        "step_": rows.step,
+        "n_rows_": rows.n_rows,
+        "origin_": rows.origin,
+        "times_": np.concatenate(observed.times),
+        "y_": observed.values,
+        "trial_lengths_": observed.lengths,
+        "trial_form_": observed.form,
+        "vector_": observed.vector,
+        "output_names_": observed.names,
+        "time_unit_": observed.clock.unit,
+        "time_origin_": observed.clock.origin,
+        "exog_": own,
+        "exog_names_": names,
+        "n_features_in_": observed.values.shape[1],
+    }
+    if model.coupling:
+        if known is not None:
+            raise ValueError("exog was given, which coupling=True does not allow")
+        return kept | vector.attributes(model, observed, lags)
+    parts = zip(rows.first, split(own, observed.lengths))
+    found = [arguments.columns(model, a + np.arange(len(x)), rows.n_rows, x, names) for a, x in parts]
+    solver, choose = chooser(model, lags, found[0].groups)
+    task = Task([part.values for part in found], arguments.closed(found[0]), lags, solver, choose, model)
+    outputs = [split(column, observed.lengths) for column in observed.values.T]
+    labels = [f"lag {lag}" for lag in lags] + list(found[0].names)
+    return kept | attributes(task, outputs, labels)
+
+
 def attributes(task: Task, outputs: list[list[np.ndarray]], names: list[str]) -> dict[str, Any]:
     """What a fit to all outputs leaves in a model."""
-    model, found = task.model, [learn(task, y) for y in outputs]
+    model, more = task.model, {}
+    if model.pooling is None:
+        found = [learn(task, y) for y in outputs]
+    else:
+        found, more = _panel(task, outputs)
     fits = [each.fit for each in found]
     kept = {
         "solver_": "sgd" if model.hidden else task.solver,
@@ -77,6 +125,7 @@ def attributes(task: Task, outputs: list[list[np.ndarray]], names: list[str]) ->
         "is_stationary_": np.array([ahead.is_stationary(fit.weights) for fit in fits]),
         "n_steps_": int(model.n_forecasts),
     }
+    kept |= more
     if model.hidden:
         return kept | {"networks_": [packed(each.network) for each in found if each.network]}
     direct = [each.direct for each in found if each.direct]
@@ -84,6 +133,51 @@ def attributes(task: Task, outputs: list[list[np.ndarray]], names: list[str]) ->
         kept |= {f"direct_{name}_": np.array([getattr(own, name) for own in direct]) for name in _DIRECT}
         kept["direct_here_"] = task.here
     return kept
+
+
+def _panel(task: Task, outputs: list[list[np.ndarray]]) -> tuple[list[Learnt], dict[str, Any]]:
+    """Fits of outputs that share one law, or are drawn from one, and that law."""
+    from hidamari.inference.ar_panels import fit_panel, within_gram
+
+    model, m = task.model, len(task.lags)
+    k = task.columns[0].shape[1]
+    refused = {
+        "solver": task.solver not in ("exact", "sparse"),
+        "alpha": model.alpha == "cv",
+        "strategy": model.strategy != "recursive",
+        "hidden": bool(model.hidden),
+        "missing": model.missing == "exact",
+        "measurement_noise": model.measurement_noise,
+        "stationary": model.stationary,
+        "exog_mode": k > 0 and model.exog_mode != "arx",
+    }
+    for name, bad in refused.items():
+        if bad:
+            raise ValueError(
+                f"{name} is {getattr(model, name)!r}, which pooling={model.pooling!r} does not allow"
+            )
+    seen = [np.concatenate(y) for y in outputs]
+    centres = [float(own[np.isfinite(own)].mean()) for own in seen]
+    grams = [
+        lag_gram([part - centre for part in y], task.lags.tolist(), task.columns)
+        for y, centre in zip(outputs, centres)
+    ]
+    on = task.choose([], [], within_gram(grams)).support if task.solver == "sparse" else np.ones(m + k, bool)
+    panel = fit_panel([keep(gram, on) for gram in grams], model.pooling)
+    found = []
+    for centre, fit in zip(centres, panel.fits):
+        coef, errors = np.zeros(m + k), np.zeros(m + k)
+        coef[on], errors[on] = fit.coef, np.sqrt(np.diag(fit.cov)[1:])
+        w = np.zeros(int(task.lags.max(initial=0)))
+        w[task.lags - 1] = coef[:m]
+        own = Regression(
+            centre, w, fit.intercept, np.zeros(k), coef[m:], fit.sigma2, coef, errors, on, fit.n_rows,
+            fit.condition, fit,
+        )  # fmt: skip
+        found.append(Learnt(own, 0.0, None, None))
+    mean, spread = np.zeros(m + k), np.zeros(m + k)
+    mean[on], spread[on] = panel.mean, panel.spread
+    return found, {"panel_mean_": mean, "panel_spread_": spread}
 
 
 def learn(task: Task, y: list[np.ndarray]) -> Learnt:

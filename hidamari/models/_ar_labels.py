@@ -43,16 +43,16 @@ def drawn(model: Any, values: np.ndarray, times: list[np.ndarray], observed: Obs
     return found.transpose("draw", ...)
 
 
-def table(model: Any) -> Any:
-    """Coefficients with their errors, by name."""
+def table(model: Any, errors: np.ndarray) -> Any:
+    """Coefficients with their standard errors, by name."""
     import xarray as xr
     from scipy.stats import norm
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(model.support_, model.coef_ / model.standard_errors_, np.nan)
+        z = np.where(model.support_, model.coef_ / errors, np.nan)
     parts = {
         "estimate": model.coef_,
-        "standard_error": np.where(model.support_, model.standard_errors_, np.nan),
+        "standard_error": np.where(model.support_, errors, np.nan),
         "z": z,
         "p_value": 2.0 * norm.sf(np.abs(z)),
         "support": model.support_,

@@ -13,7 +13,7 @@ from hidamari.models._ar_nets import unpacked
 from hidamari.models._door import check_whole
 from hidamari.models._gp_door import Clock, Observed
 
-__all__ = ["check_fitted", "coming", "ends", "hear", "laws", "over"]
+__all__ = ["check_fitted", "coming", "ends", "hear", "laws", "listen", "over"]
 
 
 def check_fitted(model: Any) -> None:
@@ -46,10 +46,8 @@ def laws(model: Any) -> list[Law]:
     return found
 
 
-def hear(
-    model: Any, y: Any = None, exog: Any = None, steps: int = 0, later: Any = None
-) -> tuple[Observed, list[list[Part]]]:
-    """A series, by default that of the fit, and its parts by output and trial, with coming columns."""
+def _told(model: Any, y: Any, exog: Any) -> tuple[Observed, np.ndarray]:
+    """A series, by default that of the fit, and its covariates."""
     check_fitted(model)
     if y is None:
         if exog is not None:
@@ -62,6 +60,23 @@ def hear(
         observed = door.observe(y, None, None, Clock(model.time_unit_, model.time_origin_))
         arguments.check_alike(model, observed)
         own = arguments.again(exog, observed, model.exog_names_)
+    return observed, own
+
+
+def listen(model: Any, y: Any = None, exog: Any = None, steps: int = 1, later: Any = None) -> Observed:
+    """A series, by default that of the fit, of a model without columns."""
+    check_whole("steps", steps, 1)
+    observed, _ = _told(model, y, exog)
+    arguments.grid(observed, model.step_, model.origin_)
+    arguments.later(later, None, model.exog_names_, len(observed.times), steps)
+    return observed
+
+
+def hear(
+    model: Any, y: Any = None, exog: Any = None, steps: int = 0, later: Any = None
+) -> tuple[Observed, list[list[Part]]]:
+    """A series, by default that of the fit, and its parts by output and trial, with coming columns."""
+    observed, own = _told(model, y, exog)
     rows = arguments.grid(observed, model.step_, model.origin_)
     known = len(model.exog_names_) > 0
     more = arguments.later(later, own if known else None, model.exog_names_, len(observed.times), steps)

@@ -1,23 +1,20 @@
 """ARNet: autoregression with long and few lags, columns beside them, gaps, and forecasts with intervals."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from hidamari.arrays import split
 from hidamari.estimator import Estimator
 from hidamari.inference import forecast as ahead
-from hidamari.models import _ar_answers as answers
 from hidamari.models import _ar_arguments as arguments
+from hidamari.models import _ar_bayes as bayes
+from hidamari.models import _ar_replies as replies
 from hidamari.models import _ar_series as heard
-from hidamari.models import _gp_door as door
-from hidamari.models._ar_fit import Task, attributes
-from hidamari.models._ar_labels import by_output, drawn, labelled, table
-from hidamari.models._ar_solvers import chooser
+from hidamari.models import _ar_vector as vector
+from hidamari.models._ar_fit import fitted
+from hidamari.models._ar_labels import by_output
 from hidamari.models._door import check_whole, one_blas_thread
-from hidamari.models._gp_door import Clock
 
 __all__ = ["ARNet"]
 
@@ -58,6 +55,12 @@ class ARNet(Estimator):
         fillings of gaps are then those of the linear law alone.
     activation, epochs, batch_size, learning_rate
         Of the network: ``"relu"``, ``"tanh"`` or ``"gelu"``; numbers by default from those of rows and lags.
+    pooling : {None, "complete", "partial"}
+        Over outputs, each the series of a panel: apart, one law for all, or each near a common law, the
+        nearer the less its own rows say.
+    coupling : bool
+        Let every output feel the past of all: a vector autoregression, with couplings chosen by a group
+        penalty where lags are automatic.
     trend : int, optional
         A line with so many changes of slope, evenly spaced; by default there is no trend.
     seasonality : mapping of period to int, optional
@@ -112,6 +115,10 @@ class ARNet(Estimator):
     True
     """
 
+    kind_: str
+    step_: float
+    n_features_in_: int
+
     def __init__(
         self,
         n_lags: Any = "auto",
@@ -127,6 +134,8 @@ class ARNet(Estimator):
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
+        pooling: str | None = None,
+        coupling: bool = False,
         trend: int | None = None,
         seasonality: Mapping[float, int] | None = None,
         events: Mapping[str, Any] | None = None,
@@ -152,6 +161,8 @@ class ARNet(Estimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.pooling = pooling
+        self.coupling = coupling
         self.trend = trend
         self.seasonality = seasonality
         self.events = events
@@ -181,31 +192,10 @@ class ARNet(Estimator):
         ARNet
             Itself. What is not allowed is a ValueError that names it.
         """
-        arguments.check(self)
-        observed = door.observe(y, None, None, Clock(self.time_unit, None))
-        rows = arguments.grid(observed)
-        arguments.check_varies(observed)
-        known = arguments.covariates(exog, observed)
-        lags = arguments.candidates(self.n_lags, int(observed.lengths.max()))
-        own = np.empty((len(observed.values), 0)) if known is None else known.values
-        names = np.empty(0, dtype=str) if known is None else known.names
-        parts = zip(rows.first, split(own, observed.lengths))
-        found = [arguments.columns(self, a + np.arange(len(x)), rows.n_rows, x, names) for a, x in parts]
-        solver, choose = chooser(self, lags, found[0].groups)
-        task = Task([part.values for part in found], arguments.closed(found[0]), lags, solver, choose, self)
-        outputs = [split(column, observed.lengths) for column in observed.values.T]
-        labels = [f"lag {lag}" for lag in lags] + list(found[0].names)
-        learnt = attributes(task, outputs, labels)
+        learnt = fitted(self, y, exog)
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         vars(self).update(learnt)
-        self.step_, self.n_rows_, self.origin_ = rows.step, rows.n_rows, rows.origin
-        self.times_, self.y_ = np.concatenate(observed.times), observed.values
-        self.trial_lengths_, self.trial_form_ = observed.lengths, observed.form
-        self.vector_, self.output_names_ = observed.vector, observed.names
-        self.time_unit_, self.time_origin_ = observed.clock
-        self.exog_, self.exog_names_ = own, names
-        self.n_features_in_ = observed.values.shape[1]
         return self
 
     @one_blas_thread
@@ -227,11 +217,7 @@ class ARNet(Estimator):
         xarray.Dataset
             ``mean``, ``var``, ``lower``, ``upper`` over (…, time, output), NaN in the first rows.
         """
-        levels = arguments.check_levels(interval)
-        observed, series = heard.hear(self, y, exog)
-        mean, var = heard.over(self, series, answers.one_step)
-        ends = heard.ends(self, mean, np.sqrt(var), np.zeros(len(mean), dtype=int), levels, series)
-        return labelled(self, mean, var, ends, levels, observed.times, observed)
+        return self._kind().predict(self, y, exog, arguments.check_levels(interval))
 
     @one_blas_thread
     def smooth(self, y: Any = None, exog: Any = None, *, interval: float = 0.95) -> Any:
@@ -247,11 +233,7 @@ class ARNet(Estimator):
         xarray.Dataset
             As from :meth:`predict`; values observed without error have variance 0.
         """
-        levels = arguments.check_levels(interval)
-        observed, series = heard.hear(self, y, exog)
-        mean, var = heard.over(self, series, answers.fill)
-        ends = mean[..., None] + np.sqrt(var)[..., None] * answers.normal(levels)
-        return labelled(self, mean, var, ends, levels, observed.times, observed)
+        return self._kind().smooth(self, y, exog, arguments.check_levels(interval))
 
     @one_blas_thread
     def forecast(
@@ -288,14 +270,8 @@ class ARNet(Estimator):
             and errors of measurement, with the coefficients taken as known.
         """
         levels = arguments.check_levels(interval, quantiles)
-        laws, times, observed, series = heard.coming(self, steps, y, exog, past_exog)
-        R, N = len(observed.times), len(laws)
-        mean = np.array([[own.mean for own in each] for each in laws]).transpose(1, 2, 0).reshape(-1, N)
-        var = (
-            np.array([[np.diag(own.cov) for own in each] for each in laws]).transpose(1, 2, 0).reshape(-1, N)
-        )
-        ends = heard.ends(self, mean, np.sqrt(var), np.tile(np.arange(steps), R), levels, series)
-        return labelled(self, mean, var, ends, levels, times, observed)
+        check_whole("steps", steps, 1)
+        return self._kind().forecast(self, int(steps), y, exog, past_exog, levels)
 
     @one_blas_thread
     def sample(
@@ -325,12 +301,10 @@ class ARNet(Estimator):
             ``draw_value`` over (draw, …, time, output).
         """
         check_whole("n", n, 1)
+        check_whole("steps", steps, 1)
         arguments.check_seed(random_state)
         rng = np.random.default_rng(self.random_state if random_state is None else random_state)
-        draw = partial(answers.draw, n=int(n), rng=rng)
-        draws, times, observed, _ = heard.coming(self, steps, y, exog, past_exog, draw)
-        values = np.array(draws).transpose(1, 2, 0, 3).reshape(-1, len(draws), int(n))
-        return drawn(self, values, times, observed)
+        return self._kind().sample(self, int(steps), int(n), y, exog, past_exog, rng)
 
     @one_blas_thread
     def score(self, y: Any = None, exog: Any = None) -> float:
@@ -346,15 +320,17 @@ class ARNet(Estimator):
         float
             Over the rows that were observed and can be predicted.
         """
-        observed, series = heard.hear(self, y, exog)
-        mean, var = heard.over(self, series, answers.one_step)
-        logs = -0.5 * (np.log(2.0 * np.pi * var) + (observed.values - mean) ** 2 / var)
-        if not np.isfinite(logs).any():
-            raise ValueError(f"y has {len(logs)} rows, none of which has all of its lags before it")
-        return float(np.nanmean(logs))
+        return self._kind().score(self, y, exog)
 
-    def coefficients(self) -> Any:
+    @one_blas_thread
+    def coefficients(self, errors: str = "model") -> Any:
         """Coefficients by name.
+
+        Parameters
+        ----------
+        errors : {"model", "hac"}
+            Standard errors for noise as it is modelled, or robust to changing variance and correlation
+            (Newey and West).
 
         Returns
         -------
@@ -362,8 +338,44 @@ class ARNet(Estimator):
             ``estimate``, ``standard_error``, ``z``, ``p_value`` (two-sided, given the support) and
             ``support`` over (output, coefficient), without output if y had none.
         """
-        heard.check_fitted(self)
-        return table(self)
+        if errors not in ("model", "hac"):
+            raise ValueError(f"errors must be 'model' or 'hac', found {errors!r}")
+        return self._kind().coefficients(self, errors)
+
+    def couplings(self) -> Any:
+        """How much the past of one output helps to foretell another, beyond that of all others.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``strength`` (Geweke's, the log ratio of variances without and with it), ``statistic`` (Granger's
+            F) and ``p_value`` over (output, source); for ``coupling=True``.
+        """
+        if self._kind() is not vector:
+            raise ValueError("coupling is False: outputs do not feel each other; allowed: coupling=True")
+        return vector.couplings(self)
+
+    def mcmc(self, output: int = 0, **settings: Any) -> Any:
+        """Draw the coefficients of all lags from their posterior under a regularised horseshoe, by NUTS.
+
+        A step costs the cube of the number of lags, and nothing in rows: give ``n_lags`` of a few hundred at
+        most. Columns that move the mean stay as they were fitted.
+
+        Parameters
+        ----------
+        output : int
+            Which output.
+        **settings
+            ``n_warmup``, ``n_samples``, ``n_chains``, ``expected``, ``random_state`` (by default that of the
+            model), ``progress`` and others of :func:`hidamari.inference.ar_horseshoe.sample_horseshoe`.
+
+        Returns
+        -------
+        xarray.DataTree
+            As from there: ``tree["posterior"]["coef"]`` over (chain, draw, coefficient).
+        """
+        self._check_output(output)
+        return bayes.drawn_coefficients(self, int(output), **{"random_state": self.random_state, **settings})
 
     def spectrum(self, freqs: Any = None) -> Any:
         """Power spectral density of y about its mean, two-sided, at cycles per unit of time.
@@ -378,16 +390,15 @@ class ARNet(Estimator):
         xarray.DataArray
             (output, frequency), without output if y had none. Without errors of measurement.
         """
-        heard.check_fitted(self)
+        laws = self._own_laws()
         freqs = arguments.frequencies(freqs, self.step_)
-        rows = [ahead.spectrum(law.weights, law.sigma2, freqs, self.step_) for law in heard.laws(self)]
+        rows = [ahead.spectrum(law.weights, law.sigma2, freqs, self.step_) for law in laws]
         return by_output(self, np.array(rows), "frequency", freqs)
 
     def impulse_response(self, steps: int = 50) -> Any:
         """Response of y to a unit shock, over so many rows from it on, as a DataArray (output, lag)."""
         check_whole("steps", steps, 1)
-        heard.check_fitted(self)
-        rows = [ahead.impulse_response(law.weights, int(steps)) for law in heard.laws(self)]
+        rows = [ahead.impulse_response(law.weights, int(steps)) for law in self._own_laws()]
         return by_output(self, np.array(rows), "lag", np.arange(steps))
 
     def to_statespace(self, n_rows: int, output: int = 0) -> Any:
@@ -399,9 +410,24 @@ class ARNet(Estimator):
             Of n_rows rows, the last values being its state.
         """
         check_whole("n_rows", n_rows, 1)
-        heard.check_fitted(self)
+        self._check_output(output)
+        law = self._own_laws()[output]
+        return ahead.to_statespace(law.weights, law.sigma2, int(n_rows))
+
+    def _check_output(self, output: Any) -> None:
+        """Refuse an output that is not there."""
+        self._own_laws()
         check_whole("output", output, 0)
         if output >= self.n_features_in_:
             raise ValueError(f"output is {output}; allowed: less than {self.n_features_in_}")
-        law = heard.laws(self)[output]
-        return ahead.to_statespace(law.weights, law.sigma2, int(n_rows))
+
+    def _kind(self) -> Any:
+        """The module that answers."""
+        heard.check_fitted(self)
+        return {"gaussian": replies, "vector": vector}[self.kind_]
+
+    def _own_laws(self) -> list[Any]:
+        """The process of each output, where outputs go their own ways."""
+        if self._kind() is not replies:
+            raise ValueError("coupling is True: no output has a process of its own; allowed: coupling=False")
+        return heard.laws(self)
