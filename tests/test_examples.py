@@ -160,3 +160,27 @@ def test_states(tmp_path):
     share, spikes = map(int, re.findall(r"(\d+) % of the (?:time|spikes)", printed))
     assert share < 40 and spikes > 80
     assert shows(tmp_path / "results" / "states.png", 900)
+
+
+def test_temperatures(tmp_path):
+    printed = run(ROOT / "examples" / "temperatures.py", tmp_path)
+    found = scores(printed)
+    best = [min(found["last value"][k], found["same time yesterday"][k]) for k in range(3)]
+    # Up to three hours ahead; beyond six, in a week of days that are alike, yesterday is hard to beat.
+    assert all(error < 0.85 * other for error, other in zip(found["ARNet"][:3], best))
+    assert found["ARNet"][3] < 2.0
+    assert float(re.search(r"(\S+)% of the first hours", printed)[1]) > 93
+    with xr.open_dataset(tmp_path / "results" / "temperatures.nc", engine="h5netcdf") as forecasts:
+        assert dict(forecasts["mean"].sizes) == {"trial": 133, "time": 288}
+        assert (forecasts.lower < forecasts.upper).all()
+    assert shows(tmp_path / "results" / "temperatures.png", 1300)
+
+
+def test_spike_history(tmp_path):
+    printed = run(ROOT / "examples" / "spike_history.py", tmp_path)
+    bits = {name: numbers[0] for name, numbers in scores(printed).items() if len(numbers) == 2}
+    assert bits["constant"] == 0.0 and bits["rate by place"] > 0.5 and bits["own past"] > 0.5
+    assert bits["place, past of all"] >= bits["place, own past"] > bits["rate by place"] + 0.1
+    away = [int(number) for number in re.findall(r": (\d+) ran away", printed)]
+    assert len(away) == 2 and max(away) < 20
+    assert shows(tmp_path / "results" / "spike_history.png", 1100)
