@@ -241,7 +241,7 @@ def solve_qr(
     moments, mean_y, means = _moments(gram, intercept, 0)
     m = len(means)
     about = np.concatenate([[mean_y], means]) if intercept else np.zeros(m + 1)
-    spread = np.sqrt(np.diag(moments))
+    spread = np.sqrt(np.maximum(np.diag(moments), 0.0))
     spread[spread == 0.0] = 1.0
     triangle = np.empty((0, m + 1))
     for X in complete_rows(y, lags, columns, lagged):
@@ -378,7 +378,7 @@ def best_order(gram: LagGram, best: str = "bic", intercept: bool = True) -> ARFi
     moments, _, _ = _moments(gram, intercept, 0)
     n_lags, m = len(gram.lags), len(gram.names)
     turned = np.concatenate([np.arange(n_lags, m), np.arange(n_lags)])  # what is in every model comes first
-    scale = np.sqrt(np.diag(moments))
+    scale = np.sqrt(np.maximum(np.diag(moments), 0.0))
     if np.any(scale == 0.0):
         raise ValueError("y or a predictor does not vary: there is no order to choose")
     R = moments / np.outer(scale, scale)
