@@ -122,3 +122,35 @@ def test_draws_are_of_the_moments_that_were_fitted(monkeypatch):
     assert seen["random_state"] == 7 and seen["n_chains"] == 2
     with pytest.raises(ValueError, match="output is 2"):
         model.mcmc(2)
+
+
+def test_counts_follow_past_counts(tmp_path):
+    from hidamari.inference.spike_simulation import simulate_counts
+
+    filters = np.zeros((2, 2, 5))
+    filters[0, 0] = filters[1, 1] = [-2.0, -1.0, 0.0, 0.0, 0.0]
+    filters[1, 0] = [0.8, 0.8, 0.4, 0.2, 0.0]
+    rng = np.random.default_rng(8)
+    y = simulate_counts(np.log([20.0, 10.0]), filters, 0.01, 20_000, rng)[0]
+    index = np.arange(len(y)) * 0.01
+    import pandas as pd
+
+    counts = pd.DataFrame(y, index, columns=["a", "b"])
+    model = hd.ARNet(5, likelihood="poisson", n_basis=3, coupling=True).fit(counts)
+    found = model.couplings()
+    assert found["filter"].sel(output="b", source="a")[:2].mean() > 0.5
+    assert abs(found["filter"].sel(output="a", source="b")).max() < 0.5
+    assert found["filter"].sel(output="a", source="a")[0] < -1.0
+    plain = hd.ARNet(5, likelihood="poisson", n_basis=3).fit(counts)
+    assert model.score() > plain.score() + 0.001
+    mean = model.predict()["mean"]
+    np.testing.assert_allclose(mean.sum("time"), y.sum(axis=0), rtol=1e-6)
+    coming = model.forecast(20, interval=0.9)
+    assert abs(coming["mean"][5:].mean("time") / y.mean(axis=0) - 1.0).max() < 0.3
+    assert coming.time.values[0] == pytest.approx(200.0)
+    assert model.sample(3, 4).draw_value.sizes == {"draw": 4, "time": 3, "output": 2}
+    model.save(tmp_path / "counts.npz")
+    assert hd.load(tmp_path / "counts.npz").forecast(20, interval=0.9).identical(coming)
+    for question in (model.smooth, model.spectrum):
+        with pytest.raises(ValueError, match="likelihood"):
+            question()

@@ -38,6 +38,7 @@ __all__ = [
 
 _MOST_LAGS = 1000
 _CHOICES = {
+    "likelihood": ("gaussian", "poisson"),
     "solver": ("auto", "exact", "sparse", "levinson", "burg", "sgd"),
     "penalty": ("auto", None, "l1", "arnet", "scad", "mcp", "group", "ridge"),
     "exog_mode": ("errors", "arx"),
@@ -77,6 +78,7 @@ def check(model: Any) -> None:
             raise ValueError(f"{name} must be True or False, found {getattr(model, name)!r}")
     check_whole("trend", model.trend, 0, optional=True)
     check_whole("n_forecasts", model.n_forecasts, 1)
+    check_whole("n_basis", model.n_basis, 1)
     check_seed(model.random_state)
     _check_training(model)
     check_number("sparsity", model.sparsity, optional=True)

@@ -13,6 +13,7 @@ from hidamari.inference.gaps import expected_gram, first_law
 from hidamari.inference.lags import keep, lag_gram
 from hidamari.inference.reflections import burg, levinson
 from hidamari.models import _ar_arguments as arguments
+from hidamari.models import _ar_counts as counts
 from hidamari.models import _ar_vector as vector
 from hidamari.models import _gp_door as door
 from hidamari.models._ar_answers import Direct
@@ -74,7 +75,7 @@ def fitted(model: Any, y: Any, exog: Any) -> dict[str, Any]:
     own = np.empty((len(observed.values), 0)) if known is None else known.values
     names = np.empty(0, dtype=str) if known is None else known.names
     kept = {
-        "kind_": "vector" if model.coupling else "gaussian",
+        "kind_": model.likelihood if model.likelihood != "gaussian" or not model.coupling else "vector",
         "step_": rows.step,
         "n_rows_": rows.n_rows,
         "origin_": rows.origin,
@@ -90,12 +91,15 @@ def fitted(model: Any, y: Any, exog: Any) -> dict[str, Any]:
         "exog_names_": names,
         "n_features_in_": observed.values.shape[1],
     }
-    if model.coupling:
+    if kept["kind_"] == "vector":
         if known is not None:
             raise ValueError("exog was given, which coupling=True does not allow")
         return kept | vector.attributes(model, observed, lags)
     parts = zip(rows.first, split(own, observed.lengths))
     found = [arguments.columns(model, a + np.arange(len(x)), rows.n_rows, x, names) for a, x in parts]
+    if kept["kind_"] == "poisson":
+        columns = [part.values for part in found]
+        return kept | counts.attributes(model, observed, columns, found[0].names, rows.step)
     solver, choose = chooser(model, lags, found[0].groups)
     task = Task([part.values for part in found], arguments.closed(found[0]), lags, solver, choose, model)
     outputs = [split(column, observed.lengths) for column in observed.values.T]

@@ -13,7 +13,7 @@ from hidamari.models._ar_nets import unpacked
 from hidamari.models._door import check_whole
 from hidamari.models._gp_door import Clock, Observed
 
-__all__ = ["check_fitted", "coming", "ends", "hear", "laws", "listen", "over"]
+__all__ = ["check_fitted", "coming", "ends", "hear", "hear_columns", "laws", "listen", "over"]
 
 
 def check_fitted(model: Any) -> None:
@@ -72,17 +72,16 @@ def listen(model: Any, y: Any = None, exog: Any = None, steps: int = 1, later: A
     return observed
 
 
-def hear(
+def hear_columns(
     model: Any, y: Any = None, exog: Any = None, steps: int = 0, later: Any = None
-) -> tuple[Observed, list[list[Part]]]:
-    """A series, by default that of the fit, and its parts by output and trial, with coming columns."""
+) -> tuple[Observed, list[np.ndarray]]:
+    """A series, by default that of the fit, and the columns of each trial, which may go on beyond it."""
     observed, own = _told(model, y, exog)
     rows = arguments.grid(observed, model.step_, model.origin_)
     known = len(model.exog_names_) > 0
     more = arguments.later(later, own if known else None, model.exog_names_, len(observed.times), steps)
-    found: list[list[Part]] = [[] for _ in range(model.n_features_in_)]
-    both = zip(rows.first, split(observed.values, observed.lengths), split(own, observed.lengths), more)
-    for first, values, past, new in both:
+    found = []
+    for first, past, new in zip(rows.first, split(own, observed.lengths), more):
         joined = np.concatenate([past, new]) if known else np.empty((len(past) + steps, 0))
         at = first + np.arange(len(joined))
         x = arguments.columns(model, at, model.n_rows_, joined, model.exog_names_).values
@@ -91,9 +90,18 @@ def hear(
                 f"exog is missing for some of the {steps} coming rows; the model was fitted with "
                 f"{list(model.exog_names_)}, which act within them"
             )
-        for n, law in enumerate(laws(model)):
-            found[n].append(answers.part_of(law, values[:, n], x))
+        found.append(x)
     return observed, found
+
+
+def hear(
+    model: Any, y: Any = None, exog: Any = None, steps: int = 0, later: Any = None
+) -> tuple[Observed, list[list[Part]]]:
+    """A series, by default that of the fit, and its parts by output and trial, with coming columns."""
+    observed, columns = hear_columns(model, y, exog, steps, later)
+    trials = list(zip(split(observed.values, observed.lengths), columns))
+    parts = [[answers.part_of(law, y[:, n], x) for y, x in trials] for n, law in enumerate(laws(model))]
+    return observed, parts
 
 
 def over(model: Any, series: list[list[Part]], answer: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from hidamari.estimator import Estimator
 from hidamari.inference import forecast as ahead
 from hidamari.models import _ar_arguments as arguments
 from hidamari.models import _ar_bayes as bayes
+from hidamari.models import _ar_counts as counts
 from hidamari.models import _ar_replies as replies
 from hidamari.models import _ar_series as heard
 from hidamari.models import _ar_vector as vector
@@ -61,6 +62,11 @@ class ARNet(Estimator):
     coupling : bool
         Let every output feel the past of all: a vector autoregression, with couplings chosen by a group
         penalty where lags are automatic.
+    likelihood : {"gaussian", "poisson"}
+        Or counts, as of spikes: log rates that follow past counts of a unit, and with ``coupling`` of all,
+        through ``n_basis`` raised cosines of lag (up to 100 bins by default); columns move the log rate.
+    n_basis : int
+        For counts.
     trend : int, optional
         A line with so many changes of slope, evenly spaced; by default there is no trend.
     seasonality : mapping of period to int, optional
@@ -136,6 +142,8 @@ class ARNet(Estimator):
         learning_rate: float | None = None,
         pooling: str | None = None,
         coupling: bool = False,
+        likelihood: str = "gaussian",
+        n_basis: int = 8,
         trend: int | None = None,
         seasonality: Mapping[float, int] | None = None,
         events: Mapping[str, Any] | None = None,
@@ -163,6 +171,8 @@ class ARNet(Estimator):
         self.learning_rate = learning_rate
         self.pooling = pooling
         self.coupling = coupling
+        self.likelihood = likelihood
+        self.n_basis = n_basis
         self.trend = trend
         self.seasonality = seasonality
         self.events = events
@@ -349,11 +359,13 @@ class ARNet(Estimator):
         -------
         xarray.Dataset
             ``strength`` (Geweke's, the log ratio of variances without and with it), ``statistic`` (Granger's
-            F) and ``p_value`` over (output, source); for ``coupling=True``.
+            F) and ``p_value`` over (output, source); of counts ``filter``, ``filter_error`` (…, lag) on the
+            log rate, and ``coupled``.
         """
-        if self._kind() is not vector:
+        kind = self._kind()
+        if kind is replies:
             raise ValueError("coupling is False: outputs do not feel each other; allowed: coupling=True")
-        return vector.couplings(self)
+        return kind.couplings(self)
 
     def mcmc(self, output: int = 0, **settings: Any) -> Any:
         """Draw the coefficients of all lags from their posterior under a regularised horseshoe, by NUTS.
@@ -424,10 +436,11 @@ class ARNet(Estimator):
     def _kind(self) -> Any:
         """The module that answers."""
         heard.check_fitted(self)
-        return {"gaussian": replies, "vector": vector}[self.kind_]
+        return {"gaussian": replies, "vector": vector, "poisson": counts}[self.kind_]
 
     def _own_laws(self) -> list[Any]:
         """The process of each output, where outputs go their own ways."""
         if self._kind() is not replies:
-            raise ValueError("coupling is True: no output has a process of its own; allowed: coupling=False")
+            found = f"coupling is {self.coupling} and likelihood {self.likelihood!r}"
+            raise ValueError(f"{found}; allowed: False and 'gaussian'")
         return heard.laws(self)
