@@ -56,7 +56,7 @@ def scale(gram: LagGram, free: ArrayLike, intercept: bool) -> Scaled:
         moments = moments + gram.n_rows * np.outer(gram.means, gram.means)
     chosen, of_free = np.flatnonzero(~is_free), np.flatnonzero(is_free)
     at, out = np.concatenate([[0], 1 + chosen]), 1 + of_free
-    C = moments[np.ix_(at, at)]
+    C = moments[np.ix_(at, at)] if len(out) else moments
     if len(out):
         cross = moments[np.ix_(out, at)]
         C = C - cross.T @ np.linalg.lstsq(moments[np.ix_(out, out)], cross, rcond=None)[0]
@@ -64,11 +64,12 @@ def scale(gram: LagGram, free: ArrayLike, intercept: bool) -> Scaled:
     if spread[0] == 0.0:
         raise ValueError("y does not vary: there is nothing to select")
     safe = np.where(spread > 0.0, spread, 1.0)
-    R = C / np.outer(safe, safe)
+    R = C[1:, 1:] / safe[1:]
+    R /= safe[1:, None]
     variance = float(C[0, 0]) / gram.n_rows
     return Scaled(
-        R[1:, 1:].copy(),
-        R[1:, 0].copy(),
+        R,
+        C[1:, 0] / (safe[1:] * safe[0]),
         safe[1:] / safe[0],
         chosen,
         of_free,
