@@ -25,6 +25,17 @@ assert len(own.change_points_) == 1 and abs(own.change_points_[0] - 90) <= 5
 found = DCDPDetector().fit(pd.DataFrame(x)).predict(pd.DataFrame(x))
 assert found["ilocs"].tolist() == model.change_points_.tolist() and found["ilocs"].dtype.kind == "i"
 """,
+    "forecasting.md": """
+assert ((truth >= ahead.lower) & (truth <= ahead.upper)).mean() > 0.85
+assert float(np.sqrt(((truth - ahead["mean"]) ** 2).mean())) < 2.0
+assert found.lags_[found.support_[0]].tolist() == [1, 3, 10]
+assert np.abs(exact.coef_[0, [0, 2, 9]] - [0.2, 0.3, -0.4]).max() < 0.06
+seen = ~np.isnan(holes)
+assert np.allclose(filled["mean"].values[seen], holes[seen]) and (filled["var"].values[~seen] > 0).all()
+assert np.abs(rich.coefficients().estimate.sel(coefficient=["holiday", "exog 0"]) - [8, 2]).max() < 1.5
+assert tree.attrs["converged"] and np.argmax(log_evidence) == 10
+assert np.abs(tree["posterior"].coef.median(("chain", "draw")) - posterior.mean[:12]).max() < 0.05
+""",
 }
 
 # Where sktime is not installed: what its BaseDetector (1.2.0) does with _fit and _predict.
