@@ -18,6 +18,7 @@ __all__ = ["Linear", "begin", "end_linear", "end_network", "end_raw", "linear_pa
 
 _PAPER = 0.01  # c of lambda = c sigma^2 (1 / s - 1)
 _SMALL = 0.1
+_SAME = 1e-6  # difference of criteria of one support
 _CHUNK = 4096  # rows whose windows are held at a time
 
 Parts = tuple[list[np.ndarray], list[np.ndarray]]
@@ -61,7 +62,10 @@ def _sparse(gram: LagGram, penalty: str, sparsity: float | None, alpha: str | fl
     fit = arnet_penalty(gram, density, scale_factor=factor, free=free)
     path = fit.path
     assert path is not None and path.alpha is not None
-    s = float(path.alpha[int(np.argmin(*path.criteria.values()))])
+    (values,) = path.criteria.values()
+    # In the middle of those with this support: strong ones shrink it, weak ones let noise in.
+    alike = np.flatnonzero(values <= values.min() + _SAME)
+    s = float(path.alpha[alike[len(alike) // 2]])
     left = fit.sigma2 * gram.n_rows / float(gram.moments[0, 0])
     strength = (_PAPER if isinstance(factor, str) else factor) * left * (1.0 / s - 1.0)
     if penalty == "l1":

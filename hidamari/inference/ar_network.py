@@ -191,8 +191,8 @@ def train(
         layout,
         penalty,
         0.0 if linear is None else linear.strength,
-        # Losses of two fits of m weights that are equally good differ by some 2 sqrt(m) / rows.
-        2.0 * np.sqrt(len(own) + x[0].shape[1]) / len(counted.held) if len(counted.held) else 0.0,
+        # Chance moves the loss of a fit of m weights by some sqrt(m) / rows, and the best of many by more.
+        6.0 * np.sqrt(len(own) + x[0].shape[1]) / len(counted.held) if len(counted.held) else 0.0,
     )
     exact = linear if hidden and polish else None
     start = ends.begin(exact, measures, len(own) + x[0].shape[1], n_forecasts, tuple(hidden), rng)
