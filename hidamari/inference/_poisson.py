@@ -165,19 +165,22 @@ def _no_maximum(n: int) -> str:
 def select(
     data: Data,
     free: dict[int, np.ndarray],
+    felt: np.ndarray,
     alone: dict[int, Solved],
     groups: list[np.ndarray],
     level: np.ndarray,
+    ridge: float,
 ) -> dict[int, list[int]]:
     r"""Sources whose groups of predictors a group penalty keeps, for each target.
 
     max log likelihood - sum_g level_g |L_g' w_g|, L_g L_g' the information on w_g that the free predictors
     leave in the model ``alone``, in which the slope by L_g' w_g is a standard normal vector. A proximal
-    Newton method, with groups that the free predictors hold left unpenalised.
+    Newton method over the groups that may be felt and are not among the free predictors.
     """
     from hidamari.inference._descent import descend_groups
 
     D = 1 + data.columns.shape[1] + sum(map(len, groups))
+    held = np.append(0.0, np.full(D - 1, ridge))
     every = {n: np.arange(D) for n in free}
     here = {}
     for n, solved in alone.items():
@@ -189,29 +192,28 @@ def select(
     kept: dict[int, list[int]] = {}
     for _ in range(_MOST_STEPS):
         for n, point in _evaluate(data, every, trial).items():
-            others = [g for g, own in enumerate(groups) if not np.isin(own, free[n]).any()]
+            curvature = point.curvature + np.diag(held)
+            others = [g for g in np.flatnonzero(felt[n]).tolist() if not np.isin(groups[g], free[n]).any()]
             if n not in scales:
-                scales[n] = _whitening(point.curvature, free[n], [groups[g] for g in others], n)
+                scales[n] = _whitening(curvature, free[n], [groups[g] for g in others], n)
             into = scales[n]  # w = into u
             u = solve_triangular(into, trial[n], lower=False)
             price = sum(float(level[g] * np.linalg.norm(u[groups[g]])) for g in others)
-            value = point.value - price
+            value = point.value - price - 0.5 * float(held @ trial[n] ** 2)
             if np.isfinite(now[n]) and not value >= now[n] - 1e-12 * abs(now[n]):
                 move[n] = 0.5 * move[n]
                 trial[n] = here[n] + move[n]
                 continue
             gained, here[n], now[n] = value - now[n], trial[n], value
-            R = into.T @ point.curvature @ into
+            R = into.T @ curvature @ into
             R = 0.5 * (R + R.T)
             members = [free[n], *(groups[g] for g in others)]
             order = np.concatenate(members)
             starts = np.concatenate([[0], np.cumsum([len(own) for own in members])])
             bounds = np.array([np.linalg.eigvalsh(R[np.ix_(own, own)])[-1] for own in members])
             weights = np.append(0.0, level[others])
-            b = u.copy()
-            descend_groups(
-                R, order, starts, bounds, weights, b, np.empty_like(b), into.T @ point.slope, 1e-7, _SWEEPS
-            )
+            b, slope = u.copy(), into.T @ (point.slope - held * trial[n])
+            descend_groups(R, order, starts, bounds, weights, b, np.empty_like(b), slope, 1e-7, _SWEEPS)
             move[n] = into @ (b - u)
             trial[n] = here[n] + move[n]
             if gained < 1e-3 and np.abs(b - u).max() < 1e-3:  # of a standard error
@@ -224,7 +226,7 @@ def select(
 
 def _whitening(curvature: np.ndarray, free: np.ndarray, groups: list[np.ndarray], n: int) -> np.ndarray:
     """Upper triangular blocks that turn standardised weights into weights."""
-    into = np.zeros_like(curvature)
+    into = np.eye(len(curvature))
     try:
         for own in [free, *groups]:
             left = curvature[np.ix_(own, own)]

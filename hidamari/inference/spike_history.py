@@ -198,8 +198,8 @@ def fit_spike_history(
         own = felt & np.eye(N, dtype=bool)
         at, alone = solve(own)
         bound = np.full(N, np.sqrt(chi2.isf(level / (N - 1), K)))
-        for n, sources in select(data, at, alone, groups, bound).items():
-            own[n, [m for m in sources if felt[n, m]]] = True
+        for n, sources in select(data, at, felt, alone, groups, bound, ridge).items():
+            own[n, sources] = True
         felt = own
     at, found = solve(felt)
     full, errors = np.zeros((N, 1 + q + N * K)), np.zeros((N, 1 + q))
