@@ -25,6 +25,7 @@ __all__ = [
     "check",
     "again",
     "check_alike",
+    "check_columns",
     "check_levels",
     "check_seed",
     "check_varies",
@@ -134,9 +135,15 @@ def candidates(n_lags: Any, n_rows: int) -> np.ndarray:
     else:
         try:
             found = np.array(sorted(n_lags))
-        except TypeError:
+        except (TypeError, ValueError):
             raise ValueError(f"n_lags must be 'auto', a number or a list of lags, found {n_lags!r}") from None
-        if found.size == 0 or found.dtype.kind not in "iu" or found[0] < 1 or (np.diff(found) == 0).any():
+        if (
+            found.ndim != 1
+            or found.size == 0
+            or found.dtype.kind not in "iu"
+            or found[0] < 1
+            or (np.diff(found) == 0).any()
+        ):
             raise ValueError(f"n_lags must be distinct lags of at least 1, found {n_lags!r}")
     if found.size and found[-1] >= n_rows:
         raise ValueError(
@@ -205,6 +212,17 @@ def check_varies(observed: Observed) -> None:
     for n, column in enumerate(observed.values.T):
         if not np.nanmax(np.append(column, -np.inf)) > np.nanmin(np.append(column, np.inf)):
             raise ValueError(f"y does not vary in output {n}; allowed: at least two different values")
+
+
+def check_columns(found: list[Columns]) -> None:
+    """Refuse columns that tell nothing."""
+    values = np.concatenate([part.values for part in found])
+    for name, column in zip(found[0].names, values.T):
+        if not np.nanmax(np.append(column, -np.inf)) > np.nanmin(np.append(column, np.inf)):
+            raise ValueError(
+                f"{name!r} of the columns (trend, seasonality, events, exog) does not vary over the rows; "
+                "allowed: columns that do"
+            )
 
 
 def frequencies(freqs: Any, step: float) -> np.ndarray:
@@ -326,6 +344,13 @@ def _check_events(events: Any, window: Any) -> None:
     """Refuse what is not a mapping from names to rows, and a window that is no pair."""
     if events is not None and not isinstance(events, Mapping):
         raise ValueError(f"events must map names to row numbers, found {events!r}")
+    for name, at in (events or {}).items():
+        try:
+            rows = np.asarray(at)
+        except ValueError:
+            rows = np.empty(0)
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise ValueError(f"events[{name!r}] must be row numbers, found {at!r}")
     whole = isinstance(window, (tuple, list)) and all(isinstance(w, Integral) for w in window)
     if not whole or len(window) != 2:
         raise ValueError(f"event_window must be two row numbers, found {window!r}")

@@ -97,6 +97,7 @@ def fitted(model: Any, y: Any, exog: Any) -> dict[str, Any]:
         return kept | vector.attributes(model, observed, lags)
     parts = zip(rows.first, split(own, observed.lengths))
     found = [arguments.columns(model, a + np.arange(len(x)), rows.n_rows, x, names) for a, x in parts]
+    arguments.check_columns(found)
     if kept["kind_"] == "poisson":
         columns = [part.values for part in found]
         return kept | counts.attributes(model, observed, columns, found[0].names, rows.step)

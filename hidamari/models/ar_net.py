@@ -387,6 +387,7 @@ class ARNet(Estimator):
             As from there: ``tree["posterior"]["coef"]`` over (chain, draw, coefficient).
         """
         self._check_output(output)
+        arguments.check_seed(settings.get("random_state"))
         return bayes.drawn_coefficients(self, int(output), **{"random_state": self.random_state, **settings})
 
     def spectrum(self, freqs: Any = None) -> Any:
