@@ -16,7 +16,7 @@ from hidamari.inference.costs import (
     Variance,
     event_rows,
 )
-from hidamari.inference.segments import divide_and_conquer, pelt
+from hidamari.inference.segments import divide_and_conquer, optimal_partitioning, pelt
 
 ORACLES = [
     (Mean(), oracle.mean_cost),
@@ -218,3 +218,16 @@ def test_events_and_bins_have_the_same_changes(seed):
     assert np.abs(rows.times[sparse.change_points] - edges[dense.change_points]).max() <= 1.001e-3
     assert len(sparse.change_points) == 2
     assert sparse.cost <= dense.cost + 1e-6
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_rows_that_repeat_have_no_covariance(centred):
+    x = np.random.default_rng(3).standard_normal((3000, 3))
+    x[1500:1540] = x[1500]
+    cost = Covariance(centred=centred)
+    cache = cost.prepare(x)
+    starts = np.arange(1500, 1530)
+    assert (cost.costs(cache, starts, starts + 10) == np.inf).all()
+    short = x[1450:1600]
+    found, exact = pelt(short, cost, 60.0), optimal_partitioning(short, cost, 60.0)
+    np.testing.assert_allclose(found.cost, exact.cost, rtol=1e-9)

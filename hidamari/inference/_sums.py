@@ -182,8 +182,8 @@ def _triangle(s, first, scale, shift, n, work):
 
 
 @njit(**OPTIONS)
-def _log_det(work):
-    """Log determinant by Cholesky in place; infinite when a pivot is lost in rounding."""
+def _log_det(work, least, n):
+    """Log determinant by Cholesky in place; infinite when a pivot is lost in the rounding of n rows' sums."""
     p = work.shape[0]
     total = 0.0
     for j in range(p):
@@ -191,7 +191,7 @@ def _log_det(work):
         pivot = diagonal
         for k in range(j):
             pivot -= work[j, k] * work[j, k]
-        if not pivot > 1e-14 * diagonal:
+        if not (pivot > 1e-14 * diagonal and pivot * n > least[j]):
             return np.inf
         total += np.log(pivot)
         root = np.sqrt(pivot)
@@ -267,7 +267,7 @@ def cost_of(rows, s, work):
     elif kind <= AXES:
         if s[0] > 0.0:
             _triangle(s, 1 + p, 1.0 / s[0], kind == ELLIPSE, s[0], work)
-            total = s[0] * (_log_det(work) + p * (LOG_TAU + 1.0))
+            total = s[0] * (_log_det(work, rows.least, s[0]) + p * (LOG_TAU + 1.0))
     elif s[0] > 0.0:
         _triangle(s, 1, 1.0, False, s[0], work)
         total = _residual(work)

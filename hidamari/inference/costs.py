@@ -315,7 +315,9 @@ class Covariance(Additive):
         """Weights one, values and their products."""
         none = np.zeros(x.shape[1])
         kind, centre = (ELLIPSE, middle(x)) if self.centred else (AXES, none)
-        return Rows(kind, True, x, _ONE, centre, none, none)
+        # Sums of squares are known to the rounding of those of the whole series: rows that repeat show less.
+        least = 64.0 * np.finfo(float).eps * len(x) * (spread(x) + (middle(x) - centre) ** 2)
+        return Rows(kind, True, x, _ONE, centre, least, none)
 
     def holes(self, x: np.ndarray) -> Holes | None:
         """Rows by the columns that they miss."""
