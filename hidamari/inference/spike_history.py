@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hidamari.inference._poisson import Solved, blocks, climb, select
+from hidamari.inference._poisson import Solved, blocks, climb, one_blas_thread, select
 from hidamari.inference._spike_input import as_basis, as_counts, as_felt, read
 
 __all__ = [
@@ -194,14 +194,15 @@ def fit_spike_history(
         begin = {n: np.append(start[n], np.zeros(len(at[n]) - 1)) for n in range(N)}
         return at, climb(data, at, begin, ridge)
 
-    if level is not None and N > 1:
-        own = felt & np.eye(N, dtype=bool)
-        at, alone = solve(own)
-        bound = np.full(N, np.sqrt(chi2.isf(level / (N - 1), K)))
-        for n, sources in select(data, at, felt, alone, groups, bound, ridge).items():
-            own[n, sources] = True
-        felt = own
-    at, found = solve(felt)
+    with one_blas_thread():
+        if level is not None and N > 1:
+            own = felt & np.eye(N, dtype=bool)
+            at, alone = solve(own)
+            bound = np.full(N, np.sqrt(chi2.isf(level / (N - 1), K)))
+            for n, sources in select(data, at, felt, alone, groups, bound, ridge).items():
+                own[n, sources] = True
+            felt = own
+        at, found = solve(felt)
     full, errors = np.zeros((N, 1 + q + N * K)), np.zeros((N, 1 + q))
     cov = np.zeros((N, N, K, K))
     for n, solved in found.items():
@@ -318,7 +319,8 @@ def predict_rate(
         raise ValueError(f"columns has {data.columns.shape[1]} columns, but the fit has {q}")
     weights = np.concatenate([fit.bias[:, None], fit.columns, fit.weights.reshape(N, -1)], axis=1)
     rates = np.empty((len(data.counts), N))
-    for rows, X in blocks(data):
-        rates[rows] = np.exp(X @ weights.T)
+    with one_blas_thread():
+        for rows, X in blocks(data):
+            rates[rows] = np.exp(X @ weights.T)
     rates[~usable] = np.nan
     return np.split(rates, data.starts[1:-1])
