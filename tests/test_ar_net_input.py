@@ -61,6 +61,7 @@ def test_arguments_of_the_constructor(name, value):
         ({"solver": "burg", "n_lags": [1, 3]}, "n_lags"),
         ({"alpha": "paper"}, "alpha"),
         ({"alpha": "paper", "penalty": "arnet"}, "sparsity"),
+        ({"solver": "burg", "missing": "exact"}, "missing"),
         ({"hidden": (4,), "solver": "exact"}, "hidden"),
         ({"solver": "sgd", "penalty": "scad"}, "penalty"),
         ({"solver": "sgd", "alpha": "cv"}, "alpha"),
@@ -111,6 +112,9 @@ def test_data(y, exog, name):
 
 
 PLAIN = hd.ARNet(2).fit(Y)
+COUPLED = hd.ARNet(2, coupling=True).fit(Y)
+COUNTS = hd.ARNet(2, likelihood="poisson").fit(np.random.default_rng(2).poisson(1.0, (200, 1)))
+HOLES = np.where(np.arange(80)[:, None] == 79, NAN, Y)
 DRIVEN = hd.ARNet(2).fit(Y, X)
 
 
@@ -158,6 +162,14 @@ DRIVEN = hd.ARNet(2).fit(Y, X)
         (lambda: PLAIN.mcmc(n_samples=1.5), "n_samples"),
         (lambda: PLAIN.mcmc(random_state="x"), "random_state"),
         (lambda: PLAIN.couplings(), "coupling"),
+        (lambda: COUPLED.forecast(2, HOLES), "y has 80 rows"),
+        (lambda: COUPLED.sample(2, 1, Y[:1]), "y has 1 rows"),
+        (lambda: COUPLED.score(Y[:2]), "y has 2 rows"),
+        (lambda: COUPLED.forecast(2, exog=X[:2]), "exog"),
+        (lambda: COUPLED.coefficients("hac"), "errors"),
+        (lambda: COUNTS.forecast(2, np.array([[1.0], [NAN]])), "y misses"),
+        (lambda: COUNTS.coefficients("hac"), "errors"),
+        (lambda: COUNTS.predict(np.full((30, 1), -1.0)), "counts"),
     ],
 )
 def test_arguments_of_methods(ask, name):

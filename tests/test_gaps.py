@@ -8,8 +8,8 @@ from scipy.linalg import solve_discrete_lyapunov
 from scipy.signal import lfilter
 
 from hidamari.inference.autoregression import fit_exact, lag_gram
-from hidamari.inference.gaps import fit_em, gap_filter, impute
-from hidamari.inference.reflections import burg
+from hidamari.inference.gaps import expected_gram, fit_em, gap_filter, impute
+from hidamari.inference.reflections import burg, levinson
 
 
 def weights_of(p, seed):
@@ -118,6 +118,64 @@ def test_equal_to_a_dense_gaussian():
     np.testing.assert_allclose(
         [found.log_likelihood, gap_filter(y, w, 1.3).log_likelihood], total, rtol=1e-11
     )
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.4])
+def test_law_of_another_fit_for_the_first_values(noise):
+    w, y = weights_of(3, 2), gappy(weights_of(3, 2), 50, 0.3, 2)
+    y[:2] = np.nan
+    fit = levinson(gappy(w, 400, 0.0, 5), 2)
+    first = dense_law(fit.coef, fit.sigma2, 3)
+    B = np.eye(50)
+    for t in range(3, 50):
+        B[t, t - 3 : t] = -w[::-1]
+    D = np.diag(np.full(50, 1.3))
+    D[:3, :3] = first
+    S = np.linalg.inv(B) @ D @ np.linalg.inv(B).T
+    mean = np.linalg.inv(B) @ np.r_[np.full(3, fit.intercept / (1 - fit.coef.sum())), np.full(47, 0.2)]
+    o = ~np.isnan(y)
+    K = S[np.ix_(o, o)] + noise * np.eye(o.sum())
+    left = y[o] - mean[o]
+    total = -0.5 * (left @ np.linalg.solve(K, left) + np.linalg.slogdet(K)[1] + o.sum() * np.log(2 * np.pi))
+    found = impute(y, w, 1.3, 0.2, fit, noise=noise)
+    ahead = gap_filter(y, w, 1.3, 0.2, fit, noise)
+    np.testing.assert_allclose([found.log_likelihood, ahead.log_likelihood], total, rtol=1e-10)
+    np.testing.assert_allclose(found.values, mean + S[:, o] @ np.linalg.solve(K, left), atol=1e-10)
+    np.testing.assert_allclose(found.var, np.diag(S - S[:, o] @ np.linalg.solve(K, S[o])), atol=1e-10)
+
+
+def test_inputs_that_change_from_row_to_row():
+    w, c = weights_of(3, 4), np.sin(np.arange(60) / 4)
+    full = lfilter([1.0], [1.0, *-w], c + np.random.default_rng(4).standard_normal(60))
+    y = full.copy()
+    y[[10, 11, 30, 59]] = np.nan
+    path = lfilter([1.0], [1.0, *-w], c)
+    moving = impute(y, w, 1.0, c, "given")
+    still = impute(y - path, w, 1.0, 0.0, "given")
+    np.testing.assert_allclose(moving.values, still.values + path, atol=1e-10)
+    np.testing.assert_allclose(moving.log_likelihood, still.log_likelihood, rtol=1e-10)
+    ahead, plain = gap_filter(y, w, 1.0, c, "given"), gap_filter(y - path, w, 1.0, 0.0, "given")
+    np.testing.assert_allclose(ahead.mean[3:], plain.mean[3:] + path[3:], atol=1e-10)
+    c[40] = np.nan  # a row that nothing is known of, and that its neighbours cannot tell
+    assert impute(y, w, 1.0, c, "given").log_likelihood < 0
+
+
+def test_expected_moments_are_those_of_draws():
+    w, y = weights_of(3, 6), gappy(weights_of(3, 6), 80, 0.2, 6)
+    S, o = dense_law(w, 1.0, 80), ~np.isnan(y)
+    gain = S[np.ix_(~o, o)] @ np.linalg.inv(S[np.ix_(o, o)])
+    root = np.linalg.cholesky(S[np.ix_(~o, ~o)] - gain @ S[np.ix_(o, ~o)])
+    found, _ = expected_gram([y], [(w, 1.0, 0.0, "stationary")], [1, 3], steps=3)
+    rng, total, n = np.random.default_rng(0), 0.0, 4000
+    for _ in range(n):
+        z = y.copy()
+        z[~o] = gain @ y[o] + root @ rng.standard_normal(len(root))
+        gram = lag_gram(z, [1, 3], steps=3)
+        total = total + gram.moments + gram.n_rows * np.outer(gram.means, gram.means)
+    expected = found.moments + found.n_rows * np.outer(found.means, found.means)
+    np.testing.assert_allclose(total / n, expected, atol=1.5)
+    bare = lag_gram(impute(y, w, 1.0).values, [1, 3], steps=3)
+    assert np.abs(np.diag(found.moments - bare.moments)).min() > 5.0
 
 
 def test_unit_root_with_a_drift():

@@ -165,6 +165,8 @@ def _futures(
     for past, own in zip(split(observed.values, observed.lengths), x):
         short = max(len(fit.basis) - len(past), 0)
         history = np.concatenate([np.zeros((short, past.shape[1])), past])
+        if np.isnan(history[-len(fit.basis) :]).any():
+            raise ValueError(f"y misses counts in its last {len(fit.basis)} bins, which forecasts need")
         later = own[len(past) :] if own.shape[1] else None
         found.append(simulate(fit, steps, n, rng, history, later).transpose(1, 2, 0))
     times = [own[-1] + model.step_ * np.arange(1, steps + 1) for own in observed.times]

@@ -30,6 +30,8 @@ def chooser(model: Any, lags: np.ndarray, groups: tuple[str, ...]) -> tuple[str,
         raise ValueError(f"solver 'sparse' needs a penalty that selects, found penalty={penalty!r}")
     if model.alpha == "paper" and (penalty != "arnet" or model.sparsity is None):
         raise ValueError("alpha 'paper' needs penalty='arnet' and the sparsity that is expected")
+    if model.missing == "exact" and solver in ("levinson", "burg", "sgd") and not model.hidden:
+        raise ValueError(f"missing 'exact' is not for solver {solver!r}; allowed: 'auto' or 'drop'")
     if solver == "sgd" or model.hidden:
         _check_networks(model, penalty)
     if solver == "sgd" and not model.hidden:

@@ -86,7 +86,7 @@ def forecast(model: Any, steps: int, y: Any, exog: Any, past_exog: Any, levels: 
     """The coming rows."""
     observed = listen(model, y, past_exog, steps, exog)
     fit = _fit(model)
-    found = [vector_forecast(fit, past, steps) for past in split(observed.values, observed.lengths)]
+    found = [vector_forecast(fit, past, steps) for past in _pasts(fit, observed)]
     mean = np.concatenate([own.mean for own in found])
     var = np.concatenate([np.diagonal(own.cov, axis1=1, axis2=2) for own in found])
     ratio = np.tile(_ratios(model, fit, observed, levels, steps).transpose(1, 0, 2), (len(found), 1, 1))
@@ -100,10 +100,7 @@ def sample(
     """Joint draws of the coming rows."""
     observed = listen(model, y, past_exog, steps, exog)
     fit = _fit(model)
-    parts = [
-        vector_draws(fit, past, steps, n, rng).transpose(1, 2, 0)
-        for past in split(observed.values, observed.lengths)
-    ]
+    parts = [vector_draws(fit, past, steps, n, rng).transpose(1, 2, 0) for past in _pasts(fit, observed)]
     return drawn(model, np.concatenate(parts), _later(model, observed, steps), observed)
 
 
@@ -143,6 +140,17 @@ def couplings(model: Any) -> Any:
 def _fit(model: Any) -> VectorFit:
     """The fit as the core wants it."""
     return VectorFit(**model.vector_fit_, names=tuple(model.vector_names_))
+
+
+def _pasts(fit: VectorFit, observed: Observed) -> list[np.ndarray]:
+    """What was before the coming rows, of each trial."""
+    parts, p = split(observed.values, observed.lengths), fit.coef.shape[2]
+    for r, past in enumerate(parts):
+        if len(past) < p or not np.isfinite(past[len(past) - p :]).all():
+            raise ValueError(
+                f"y has {len(past)} rows in trial {r}; coupling=True needs the last {p}, all of them observed"
+            )
+    return parts
 
 
 def _errors(fit: VectorFit, observed: Observed) -> np.ndarray:
