@@ -2,6 +2,7 @@
 
 import sys
 
+import jax
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -28,6 +29,21 @@ def threshold(n, seed):
         w, v = (0.7, 0.1) if y[t - 2] <= 0.0 else (-0.6, -0.3)
         y[t] = 0.5 + w * y[t - 1] + v * y[t - 2] + e[t]
     return y[500:]
+
+
+slopes = jax.jit(jax.value_and_grad(_ar_network._loss), static_argnames="shape")
+
+
+def loss_slopes(weights, activation, rows, batches):
+    """Loss of the first of some batches, and its slopes."""
+    shape = _ar_network.Shape(batches.layout, int(rows.lags.max()), rows.n_forecasts, None)
+    network, source = _ar_network._on_device(weights, activation), _ar_network._source(rows)
+    loss, found = slopes(network, source, batches.times[0], batches.weights[0], shape=shape)
+    return float(loss), _ar_network._on_host(found)
+
+
+def compilations():
+    return _ar_network._run._cache_size() + _ar_network._errors._cache_size()
 
 
 def relative(coef, w):
@@ -142,13 +158,11 @@ def test_layouts_agree_and_slopes_are_finite_at_zero():
     for plan in plans:
         batches = plan.batches(rows, np.random.default_rng(0))
         losses = [
-            _ar_network.loss_slopes(weights, "relu", rows, batches._replace(times=t[None], weights=w[None]))[
-                0
-            ]
+            loss_slopes(weights, "relu", rows, batches._replace(times=t[None], weights=w[None]))[0]
             for t, w in zip(batches.times, batches.weights)
         ]
         found.append(sum(losses) / len(losses))
-        assert all(np.isfinite(s).all() for s in _ar_network.loss_slopes(zero, "relu", rows, batches)[1][0])
+        assert all(np.isfinite(s).all() for s in loss_slopes(zero, "relu", rows, batches)[1][0])
     windows = np.array([np.append(rows.series[t - lags], rows.columns[t]) for t in rows.train])
     left = windows @ weights[0][0] + weights[0][1] - rows.series[rows.train[:, None] + [0, 1]]
     np.testing.assert_allclose(found, np.mean(left**2), rtol=1e-5)
@@ -172,26 +186,24 @@ def test_diverging_training_stops_with_the_last_good_iterate():
 
 def test_longer_series_do_not_compile_again():
     train(simulate(THREE, 2100, 0), 4, batch_size=64, epochs=1)
-    before = _ar_network.compilations()
+    before = compilations()
     for n in (2200, 3000, 3900):
         train(simulate(THREE, n, 0), 4, batch_size=64, epochs=1, learning_rate=0.001 * n)
-    assert _ar_network.compilations() == before
+    assert compilations() == before
 
 
-def test_seeds_decide():
+def test_seeds_decide_whatever_the_precision_of_jax():
     y, seen = threshold(10_000, 9), []
-    one, other = (
-        train(
-            y, 5, hidden=(8,), epochs=3, random_state=1, polish=False, progress=lambda *own: seen.append(own)
-        )
-        for _ in range(2)
-    )
+    given = {"hidden": (8,), "epochs": 3, "polish": False, "progress": lambda *own: seen.append(own)}
+    one = train(y, 5, random_state=1, **given)
+    with jax.enable_x64(True):
+        other = train(y, 5, random_state=1, **given)
     for (W, b), (V, c) in zip(one.weights, other.weights):
         np.testing.assert_array_equal(W, V)
         np.testing.assert_array_equal(b, c)
     assert [own[0] for own in seen] == [1, 2, 3, 1, 2, 3]
     np.testing.assert_array_equal([own[1:] for own in seen[:3]], one.loss)
-    last = train(y, 5, hidden=(8,), epochs=3, random_state=2, polish=False)
+    last = train(y, 5, random_state=2, **given)
     assert np.any(last.weights[1][0] != one.weights[1][0])
 
 
@@ -212,7 +224,7 @@ def test_forecasts_are_those_of_training(activation):
         [y], none, np.array([1, 2, 5]), 1, units([y], none)._replace(centre=0.0, scale=1.0), 0.0, 64
     )
     batches = Plan(1, 64, 0.1, 1, "gather", None, 0.0, 0.0).batches(rows, rng)
-    loss = _ar_network.loss_slopes(weights, activation, rows, batches)[0]
+    loss = loss_slopes(weights, activation, rows, batches)[0]
     np.testing.assert_allclose(loss, error(by_hand(weights, [1, 2, 5], activation), y), rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Networks on the lags of a series, trained by minibatches: the loops that run compiled.
+"""Networks on the lags of a series, trained by minibatches in single precision, whatever jax's setting is.
 
 f(x) = x' W + b + net(x): a linear part beside hidden layers, so that a network whose last layer is zero is
 the autoregression that it starts from. The series stays on the device; windows are cut from it per batch.
@@ -17,7 +17,7 @@ import optax
 from hidamari.inference._ar_network_rows import Batches, Plan, Rows
 from hidamari.inference.arnet_penalty import arnet
 
-__all__ = ["Trained", "compilations", "loss_slopes", "optimise"]
+__all__ = ["Trained", "optimise"]
 
 _STEPS = 128  # in one compiled call: rows that do not fill them cost nothing, and no other shape is compiled
 _FORGET, _FORGET_SQUARE, _TINY = 0.9, 0.999, 1e-8
@@ -179,12 +179,6 @@ def _sums(network: Network, source: Source, batches: Any, shape: Shape) -> Any:
 
 _run: Any = jax.jit(_steps, static_argnames="shape")
 _errors: Any = jax.jit(_sums, static_argnames="shape")
-_slopes: Any = jax.jit(jax.value_and_grad(_loss), static_argnames="shape")
-
-
-def compilations() -> int:
-    """How many programs were compiled in this process."""
-    return _run._cache_size() + _errors._cache_size()
 
 
 def _on_device(weights: Weights, activation: str) -> Network:
@@ -207,15 +201,7 @@ def _source(rows: Rows) -> Source:
     )
 
 
-def loss_slopes(weights: Weights, activation: str, rows: Rows, batches: Batches) -> tuple[float, Weights]:
-    """Loss of the first of some batches, and its slopes by all weights."""
-    shape = Shape(batches.layout, int(rows.lags.max(initial=0)), rows.n_forecasts, None)
-    network = _on_device(weights, activation)
-    first = jnp.asarray(batches.times[0]), jnp.asarray(batches.weights[0])
-    loss, slopes = _slopes(network, _source(rows), *first, shape=shape)
-    return float(loss), _on_host(slopes)
-
-
+@jax.enable_x64(False)
 def optimise(
     weights: Weights,
     activation: str,

@@ -94,7 +94,8 @@ def train(
     that leave lags, applied by proximal steps, so that weights do become zero. R is
     :func:`~hidamari.inference.arnet_penalty.arnet`, or the mean of |theta| with ``"l1"``; lambda =
     c sigma^2 (1 / s - 1) with s the sparsity and sigma^2 the variance that least squares leaves.
-    lambda rises from 0 between the first and second quarter of the training.
+    lambda rises from 0 between the first and second quarter of the training. Weights of the linear part
+    vanish one by one, those of a lag to the first hidden layer together.
 
     Parameters
     ----------
