@@ -93,7 +93,7 @@ def test_forecast_of_labelled_series(y):
     series = xr.DataArray(y[:, 0], {"time": years}, attrs={"units": "m", "long_name": "level"})
     ds = hd.ARNet(3).fit(series[:390]).forecast(10)
     ax = plotting.forecast(ds, past=series[:390], truth=series[390:], n_past=30)
-    assert ax.get_ylabel() == "level (m)"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("year", "level (m)")
     assert ax.get_xlim() == (1960, 1999)
 
 

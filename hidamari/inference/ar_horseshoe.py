@@ -48,7 +48,7 @@ def sample_horseshoe(
 
     NUTS moves the logarithms of the scales; the coefficients, integrated out, are drawn from their normal law
     given the scales. A step costs O(m^3) for m predictors, whatever the number of rows: 50 lags take seconds,
-    300 minutes. The first call for a number of predictors compiles, which takes some ten seconds.
+    and 200 take minutes. The first call for a number of predictors compiles, which takes some ten seconds.
 
     Parameters
     ----------

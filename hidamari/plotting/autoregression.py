@@ -338,11 +338,14 @@ def _seconds_or_units(times):
 
 
 def _name_quantity(ax, values):
-    """Label the vertical axis as the data are, whose name and unit a model does not know."""
+    """Label the axes as the data are, whose names and units a model does not know."""
     about = getattr(values, "attrs", {})
     name, unit = about.get("long_name", ""), about.get("units", "")
     if name or unit:
         ax.set_ylabel(f"{name} ({unit})" if name and unit not in ("", "1") else name or unit)
+    clock = values["time"].attrs.get("units", "") if hasattr(values, "dims") else ""
+    if clock:
+        ax.set_xlabel(clock if clock == "year" else f"time ({clock})")
 
 
 def _periodogram(ax, y, step, colour):
