@@ -49,7 +49,7 @@ def test_recordings_are_what_their_sources_say(load, arguments, n_units, n_spike
 def test_the_bundle_is_small():
     bundled = [path for path in (files("hidamari.datasets") / "data").iterdir()]
     assert sum(len(path.read_bytes()) for path in bundled) < 1.5e6
-    assert len([path for path in bundled if path.name.endswith(".npz")]) == 4
+    assert len([path for path in bundled if path.name.endswith(".npz")]) == 5
 
 
 @pytest.mark.parametrize(("load", "arguments", "n_units", "n_spikes", "t_stop", "licence"), RECORDINGS)

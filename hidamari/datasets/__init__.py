@@ -1,6 +1,7 @@
-"""Recordings and classic series with their licences, simulations with their truth, and binning."""
+"""Recordings, series and sequences with their licences, simulations with their truth, and binning."""
 
 from hidamari.datasets.real import Recording, load_aplysia, load_hippocampus, load_retinal_waves
+from hidamari.datasets.sequences import load_weather, simulate_rotating_digits
 from hidamari.datasets.series import (
     load_airline,
     load_co2,
@@ -25,7 +26,9 @@ __all__ = [
     "load_retinal_waves",
     "load_sunspots",
     "load_temperatures",
+    "load_weather",
     "simulate_lorenz",
+    "simulate_rotating_digits",
     "simulate_spikes",
     "simulate_van_der_pol",
 ]
