@@ -7,6 +7,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import chisquare
 
+from hidamari.inference._marginals import likeliest
 from hidamari.inference.changes import (
     ChangePrior,
     best_number,
@@ -16,7 +17,7 @@ from hidamari.inference.changes import (
     log_marginals,
     sample_changes,
 )
-from hidamari.inference.costs import Counts, Covariance, Mean, MeanVariance
+from hidamari.inference.costs import Counts, Covariance, Exponential, Mean, MeanVariance, Regression
 from hidamari.inference.thresholded_mean import ThresholdedMean
 
 PRIOR = ChangePrior(1.0, 4.0, 1.0)
@@ -174,3 +175,39 @@ def test_a_series_without_change_has_few_expected_changes(rng):
             least = 2 * cost.min_length(d) + 3
             expected.append(change_posterior(marginal, np.arange(151), prior.price, least).probability.sum())
         assert np.median(expected) < 1.0, (cost, expected)
+
+
+@pytest.mark.parametrize("hole", [False, True])
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("cost", [Mean(), Counts(), Covariance(centred=False), Regression(), Exponential()])
+def test_compiled_weights_are_those_of_single_segments(cost, blocks, hole, rng):
+    """Segments priced one by one are the oracle."""
+    x = np.abs(rng.normal(size=(400, 3)) + np.repeat([3.0, 4.0, 3.0], [100, 150, 150])[:, None]).round(2)
+    if hole:
+        x[rng.random(400) < 0.1, 2] = np.nan
+        x[250:260] = np.nan
+    cache = cost.prepare(x)
+    least = cost.min_length(3) + 2
+    marginal = log_marginals(cost, None if blocks else cache, x, PRIOR, 1.3)
+    seen = np.concatenate([[0.0], np.cumsum((~np.isnan(x)).mean(axis=1))])
+    p = cost.n_parameters(3)
+
+    def single(starts, ends):
+        n = seen[ends] - seen[starts]
+        return -cost.costs(cache, starts, ends) / 2.6 - 0.5 * p * (np.log1p(n) + 1.0 / (1.0 + n))
+
+    places = np.unique(np.concatenate([np.arange(0, 401, 7), [100, 250, 400]]))
+    fast, slow = (change_posterior(m, places, 9.0, least) for m in (marginal, single))
+    assert fast.log_evidence == pytest.approx(slow.log_evidence, rel=1e-12)
+    np.testing.assert_allclose(fast.probability, slow.probability, atol=1e-9, rtol=0)
+    bounds, chances = intervals(marginal, [100, 250], 400, 0.9, least)
+    expected, slowly = intervals(single, [100, 250], 400, 0.9, least)
+    np.testing.assert_array_equal(bounds, expected)
+    for found, wanted in zip(chances, slowly):
+        np.testing.assert_allclose(found, wanted, atol=1e-9, rtol=0)
+
+
+def test_the_likeliest_rows_are_those_of_a_full_sort(rng):
+    chance = np.where(rng.random(500) < 0.9, 0.0, rng.random(500).round(1))
+    for count in (1, 30, 100, 500):
+        np.testing.assert_array_equal(likeliest(chance, count), np.argsort(-chance, kind="stable")[:count])

@@ -42,7 +42,7 @@ class Summed:
         p = self.rows.x.shape[1]
         return np.empty(self.prefix.shape[1]), np.empty((p, p))
 
-    def _before(self, places: np.ndarray) -> np.ndarray:
+    def before(self, places: np.ndarray) -> np.ndarray:
         """Sums of all rows before each place."""
         from hidamari.inference._segments import prefix_at
 
@@ -52,7 +52,7 @@ class Summed:
 
     def programme(self, places: np.ndarray, penalty: float) -> tuple[np.ndarray, int]:
         """Best changes among the places, which begin with 0 and end with T."""
-        prefix = self.prefix if len(places) == len(self.edges) else self._before(places)
+        prefix = self.prefix if len(places) == len(self.edges) else self.before(places)
         last, n = programme(self.rows, prefix, places, penalty, self.minimum, True)
         return places[traced(last)], n
 
@@ -61,7 +61,7 @@ class Summed:
         from hidamari.inference._sums import costs_of
 
         out = np.empty(len(places) - 1)
-        costs_of(self.rows, np.diff(self._before(places), axis=0), out, self._scratch()[1])
+        costs_of(self.rows, np.diff(self.before(places), axis=0), out, self._scratch()[1])
         return float(out.sum())
 
     def scan(self, starts: np.ndarray, ends: np.ndarray, first: np.ndarray, stop: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ class Summed:
         from hidamari.inference._segments import scan
 
         where = np.empty(len(starts), dtype=np.int64)
-        before, after, at_first = self._before(starts), self._before(ends), self._before(first)
+        before, after, at_first = self.before(starts), self.before(ends), self.before(first)
         left, work = self._scratch()
         right = np.empty_like(left)
         scan(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hidamari.inference._marginals import BlockMarginal, Spending, marginal_of_blocks, observed_before
 from hidamari.inference.costs import Cost, Covariance, MeanVariance, Sums
 
 __all__ = [
@@ -91,7 +92,8 @@ def log_marginals(
     cost : Cost
         Segment cost.
     cache
-        ``cost.prepare(X)``.
+        ``cost.prepare(X)``; or None, which prices costs that are sums over rows from sums of blocks: much
+        less to prepare, for as much as `change_posterior` and `intervals` ask.
     X : array_like, shape (T, d) or (T,)
         Series.
     prior : ChangePrior
@@ -114,7 +116,14 @@ def log_marginals(
     """
     x = np.asarray(X, dtype=np.float64).reshape(len(np.asarray(X)), -1)
     p = cost.n_parameters(x.shape[1])
-    seen = np.concatenate([[0.0], np.cumsum((~np.isnan(x)).mean(axis=1))])
+    exact = isinstance(cost, MeanVariance) or (isinstance(cost, Covariance) and cost.centred)
+    if not exact:
+        spending = Spending(0.5 / tempering, prior.information, prior.few, float(p))
+        blocks = marginal_of_blocks(cost, cache, np.ascontiguousarray(x), spending)
+        if blocks is not None:
+            return blocks
+    cache = cost.prepare(x) if cache is None else cache
+    seen = observed_before(x)
 
     def laplace(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Profile likelihood, less the volume of its peak and what it fits of the noise."""
@@ -124,7 +133,7 @@ def log_marginals(
 
     if isinstance(cost, MeanVariance) and isinstance(cache, Sums):
         return lambda starts, ends: laplace(starts, ends) + _small_sample(cache, starts, ends) / tempering
-    if isinstance(cost, Covariance) and cost.centred and isinstance(cache, Sums):
+    if isinstance(cost, Covariance) and exact and isinstance(cache, Sums):
         return lambda starts, ends: laplace(starts, ends) + _few_rows(cost, cache, starts, ends) / tempering
     return laplace
 
@@ -226,7 +235,21 @@ def change_posterior(
     """
     places = np.asarray(places, dtype=np.int64)
     last = len(places) - 1
-    odds = -0.5 * price
+    if isinstance(marginal, BlockMarginal):
+        forward, backward = marginal.forward_backward(places, price, min_length)
+    else:
+        forward, backward = _forward_backward(marginal, places, -0.5 * price, min_length)
+    probability = np.zeros(int(places[-1]))
+    inside = slice(1, last)
+    probability[places[inside]] = np.exp(np.minimum(forward[inside] + backward[inside] - forward[last], 0.0))
+    return ChangePosterior(places, probability, float(forward[last]), forward)
+
+
+def _forward_backward(
+    marginal: Marginal, places: np.ndarray, odds: float, min_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log sums over the segmentations before and after each place, for weights of any kind."""
+    last = len(places) - 1
     forward, backward = np.full(last + 1, -np.inf), np.full(last + 1, -np.inf)
     forward[0] = backward[last] = 0.0
     for r in range(1, last + 1):
@@ -240,10 +263,7 @@ def change_posterior(
         if first <= last:
             weight = marginal(places[left : left + 1], places[first:]) + backward[first:] + odds
             backward[left] = np.logaddexp.reduce(weight)
-    probability = np.zeros(int(places[-1]))
-    inside = slice(1, last)
-    probability[places[inside]] = np.exp(np.minimum(forward[inside] + backward[inside] - forward[last], 0.0))
-    return ChangePosterior(places, probability, float(forward[last]), forward)
+    return forward, backward
 
 
 def sample_changes(
@@ -349,19 +369,28 @@ def intervals(
         level = 1.0 - (1.0 - level) / len(changes)
     bounds, chances = np.empty((len(changes), 2), np.int64), []
     for k in range(len(changes)):
-        a, b = edges[k : k + 1], edges[k + 2 : k + 3]
-        rows = np.arange(a[0] + 1, b[0])
-        allowed = (rows >= a[0] + min_length) & (rows <= b[0] - min_length)
-        chance = np.zeros(len(rows))
-        at = rows[allowed]
-        log = marginal(np.broadcast_to(a, at.shape), at) + marginal(at, np.broadcast_to(b, at.shape))
-        weight = np.exp(log - log.max())
-        chance[allowed] = weight / weight.sum()
-        order = np.argsort(-chance, kind="stable")
+        a, b = int(edges[k]), int(edges[k + 2])
+        rows = np.arange(a + 1, b)
+        chance = _split_chances(marginal, a, b, min_length)
+        # Rows that have less than half of what is left out, together, are never among those held.
+        some = np.flatnonzero(chance > 0.5 * (1.0 - level) / len(rows))
+        order = some[np.argsort(-chance[some], kind="stable")]
         held = order[: int(np.searchsorted(np.cumsum(chance[order]), level)) + 1]
         bounds[k] = rows[held.min()], rows[held.max()]
         chances.append(chance)
     return bounds, chances
+
+
+def _split_chances(marginal: Marginal, a: int, b: int, min_length: int) -> np.ndarray:
+    """Probability (b - a - 1,) that the rows [a, b) split at each row after a."""
+    if isinstance(marginal, BlockMarginal):
+        return marginal.split_chances(a, b, min_length)
+    chance = np.zeros(b - a - 1)
+    at = np.arange(a + min_length, b - min_length + 1)
+    log = marginal(np.full(at.shape, a), at) + marginal(at, np.full(at.shape, b))
+    weight = np.exp(log - log.max())
+    chance[at - a - 1] = weight / weight.sum()
+    return chance
 
 
 def best_number(cost: Cost, cache: Any, places: ArrayLike, n_changes: int, min_length: int = 1) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from hidamari.estimator import Estimator
+from hidamari.inference._marginals import likeliest
 from hidamari.inference.changes import change_posterior, change_prior, intervals, log_marginals
 from hidamari.inference.costs import Additive, Counts
 from hidamari.inference.penalty import default_penalty
@@ -343,11 +344,10 @@ class DCDP(Estimator):
     def _weigh(self, task: Task, level: float) -> None:
         """Intervals of the changes, and the probability of a change at every row."""
         cost, n = task.cost, self.n_rows_
-        cache = cost.prepare(task.rows)
         p = cost.n_parameters(task.rows.shape[1])
         typical = n / (self.n_changes_ + 1.0)
         prior = change_prior(self.penalty_ / task.tempering, n, p, typical)
-        marginal = log_marginals(cost, cache, task.rows, prior, task.tempering)
+        marginal = log_marginals(cost, None, task.rows, prior, task.tempering)
         self.intervals_, chances = intervals(
             marginal, self.change_points_, n, level, task.min_length, self.simultaneous
         )
@@ -364,8 +364,6 @@ class DCDP(Estimator):
             return np.arange(n + 1)
         edges = np.concatenate([[0], self.change_points_])
         share = max(1, most // (2 * max(1, len(chances))))
-        likely = [
-            edges[k] + 1 + np.argsort(-chance, kind="stable")[:share] for k, chance in enumerate(chances)
-        ]
+        likely = [edges[k] + 1 + likeliest(chance, share) for k, chance in enumerate(chances)]
         grid = np.linspace(0, n, most // 2 + 1).astype(np.int64)
         return np.unique(np.concatenate([grid, self.change_points_, *likely]))
