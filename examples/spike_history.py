@@ -43,7 +43,7 @@ def main():
     place, mean = place_columns(lap), np.broadcast_to(np.nanmean(train, axis=0) / BIN_S, counts.shape)
 
     start = time.perf_counter()
-    shared = {"bin_s": BIN_S, "spread": 5.0, "ridge": 1.0}
+    shared = {"n_basis": 6, "bin_s": BIN_S, "spread": 5.0, "ridge": 1.0}
     fits = {
         "own past": fit_spike_history(train, LAGS, coupling=False, **shared),
         "past of all": fit_spike_history(train, LAGS, **shared),

@@ -25,7 +25,7 @@ from hidamari.inference.lags import LagGram
 __all__ = ["PanelFit", "fit_panel", "panel_evidence", "within_gram"]
 
 _ROUNDS = 2000
-_SETTLED = 1e-6  # nats in a round: nothing is left to gain
+_SETTLED = 1e-5  # nats in a round: nothing is left to gain
 _ROUNDING = 1e-11  # of the log evidence: what may look like a fall
 _EXACT = 1e-12  # of the variance of a series: noise below it is rounding
 
@@ -235,7 +235,8 @@ def _partial(grams: Sequence[LagGram], intercept: bool, common: bool) -> PanelFi
     """Climb the marginal likelihood.
 
     Variances are multiplied by a power of |gradient of the form| / |gradient of the determinant|: the power
-    1/2 never lowers the likelihood (minorisation), the power 1 is faster and taken whenever it climbs.
+    1/2 never lowers the likelihood (minorisation); 1, and larger ones after each success, are faster and taken
+    whenever they climb.
     """
     data = _stack(grams, intercept)
     if len(grams) < 2:
@@ -251,15 +252,15 @@ def _partial(grams: Sequence[LagGram], intercept: bool, common: bool) -> PanelFi
         sigma2 = np.full(len(grams), 0.5 * data.q.sum() / data.free.sum())
     tau = data.q.sum() / np.einsum("sii->si", data.C).sum(axis=0)
     now = _given(data, tau, sigma2)
-    evidence = [now.evidence]
+    evidence, bold = [now.evidence], 1.0
     for _ in range(_ROUNDS):
         spare = data.free - (tau * now.certain).sum(axis=1)
         grow_tau = (now.slope**2).sum(axis=0) / now.certain.sum(axis=0)
         grow_sigma2 = now.rss / (sigma2 * spare)
         if common:
             grow_sigma2 = np.full_like(spare, now.rss.sum() / (sigma2 * spare).sum())
-        for power in (1.0, 0.5):
-            new_tau, new_sigma2 = tau * grow_tau**power, sigma2 * grow_sigma2**power
+        for power in (bold, 1.0, 0.5):
+            new_tau, new_sigma2 = tau * grow_tau**power, sigma2 * grow_sigma2 ** min(power, 1.0)
             for s in np.flatnonzero(new_sigma2 <= least):
                 raise ValueError(
                     f"the series of grams[{s}] is fitted without error; noise='common' prevents it"
@@ -267,6 +268,7 @@ def _partial(grams: Sequence[LagGram], intercept: bool, common: bool) -> PanelFi
             new = _given(data, new_tau, new_sigma2)
             if new.evidence >= now.evidence:
                 break
+        bold = 1.5 * bold if power == bold else 1.0
         gain = new.evidence - now.evidence
         if gain < -_ROUNDING * abs(now.evidence):
             break
