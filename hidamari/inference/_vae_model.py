@@ -46,6 +46,7 @@ class Form(NamedTuple):
     likelihood: str  # "gaussian", "bernoulli" or "poisson"
     exposure: float = 1.0  # of a frame of counts
     sites: Any = "full"  # "full", "diagonal", or a rank
+    tied: tuple[int, ...] = ()  # a label for each of names; those of one label move as one
 
 
 class Parameters(NamedTuple):
@@ -54,7 +55,7 @@ class Parameters(NamedTuple):
     kernel: jax.Array  # (n,) by `Form.names`, unconstrained
     loadings: jax.Array  # C, (D, L)
     bias: jax.Array  # b, (D,)
-    noise: jax.Array  # log variance of Gaussian noise, (D,)
+    noise: jax.Array  # log variance of Gaussian noise, (D,), or (1,) where all entries share it
     decoder: Any  # g, a module from (L,) to (D,), or None
     encoder: Any  # a module from (2 D,) to (L + 1,), or (2 L,) for diagonal sites, or None
 

@@ -1,0 +1,180 @@
+"""Learning of a Markovian GP variational autoencoder: Adam on minibatches of sequences, in jax."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hidamari.inference import _vae_elbo
+from hidamari.inference._vae_model import Batch, Form, Parameters, log_prob, read
+from hidamari.inference.vae_data import Aside, Frames
+
+__all__ = ["Settings", "Trained", "as_batch", "held_out", "train"]
+
+_OPTIMISER = optax.chain(optax.clip_by_global_norm(1e3), optax.scale_by_adam())
+_LAST = 0.02  # of the learning rate, at the end of the cosine
+_DRAWS = 16  # of every sequence in validation
+
+
+class Settings(NamedTuple):
+    """How to learn; see :class:`hidamari.models.mgpvae.MGPVAE` for their meaning."""
+
+    max_epochs: int = 200
+    batch_size: int = 24
+    learning_rate: float = 3e-3
+    patience: int = 20
+    beta: float = 1.0
+    n_samples: int = 1
+    kernel_rate: float = 1.0  # of the kernels' hyperparameters, as a multiple of the learning rate
+    linear_rate: float = 1.0  # of loadings, bias and noise
+    decay: float = 0.0  # of the networks' weights, as a multiple of the learning rate
+
+
+class Trained(NamedTuple):
+    """What was learnt, and how it ended."""
+
+    parameters: Parameters
+    elbo: np.ndarray  # (epochs,) mean bound of a seen entry in training
+    validation: np.ndarray  # (epochs + 1,) mean log density of an entry that was set aside, the start first
+    best: int  # epochs done when validation was best; 0: the start
+    converged: bool
+    message: str
+
+
+def as_batch(frames: Frames) -> Batch:
+    """Arrays of jax."""
+    return Batch(*map(jnp.asarray, (frames.y, frames.inputs, frames.seen, frames.step, frames.gaps)))
+
+
+@eqx.filter_jit
+def held_out(
+    parameters: Parameters,
+    form: Form,
+    batch: Batch,
+    y: Any,
+    asked: Any,
+    key: Any,
+    n: int,
+    refinements: int = 0,
+) -> jax.Array:
+    """Mean log density of the entries that were asked for, by the mixture of n draws."""
+    q = _vae_elbo.posterior(parameters, form, batch, refinements)
+    z = _vae_elbo.draws(q, key, n)
+    eta = jax.vmap(lambda one: read(parameters, one))(z.reshape(-1, z.shape[-1])).reshape(n, *y.shape)
+    density = jax.nn.logsumexp(log_prob(parameters, form, y, eta), axis=0) - jnp.log(n)
+    return jnp.where(asked, density, 0.0).sum() / jnp.maximum(asked.sum(), 1)
+
+
+def train(
+    parameters: Parameters,
+    form: Form,
+    aside: Aside,
+    settings: Settings,
+    seed: int,
+    report: Callable[[int, float], None] | None = None,
+) -> Trained:
+    """Learn from frames; what is kept is best on those set aside, and never worse than the start."""
+    frames = aside.learn
+    rest, y, asked = as_batch(aside.rest), jnp.asarray(aside.y), jnp.asarray(aside.asked)
+    n, size = len(frames.y), min(settings.batch_size, len(frames.y))
+    per_epoch = -(-n // size)
+    total = per_epoch * settings.max_epochs
+    state = _OPTIMISER.init(eqx.filter(parameters, eqx.is_inexact_array))
+    entries = float(frames.seen.sum()) / n
+
+    def judge(parameters: Parameters) -> float:
+        return float(held_out(parameters, form, rest, y, asked, jax.random.key(1), _DRAWS))
+
+    best, kept, at = judge(parameters), parameters, 0
+    curve, history = [best], []
+    converged, message = False, f"not settled after {settings.max_epochs} epochs"
+    for epoch in range(settings.max_epochs):
+        order = np.resize(np.random.default_rng([seed, epoch]).permutation(n), per_epoch * size)
+        value = 0.0
+        for i, which in enumerate(order.reshape(per_epoch, size)):
+            done = epoch * per_epoch + i
+            rate = settings.learning_rate * (_LAST + (1 - _LAST) * 0.5 * (1 + np.cos(np.pi * done / total)))
+            beta = settings.beta * min(1.0, 0.1 + done / max(1.0, 0.1 * total))
+            key = jax.random.fold_in(jax.random.key(seed), done)
+            parameters, state, gain = _step(
+                parameters,
+                state,
+                form,
+                _part(frames, which),
+                key,
+                beta,
+                _rates(settings, rate),
+                settings.n_samples,
+            )
+            value += float(gain)
+        history.append(value / (per_epoch * entries))
+        curve.append(judge(parameters))
+        if report:
+            report(epoch, curve[-1])
+        if not (np.isfinite(history[-1]) and np.isfinite(curve[-1])):
+            message = f"stopped: the bound is not finite in epoch {epoch + 1}"
+            break
+        if curve[-1] > best:
+            best, kept, at = curve[-1], parameters, epoch + 1
+        if epoch + 1 - at >= settings.patience:
+            converged, message = True, f"settled: best after {at} of {epoch + 1} epochs"
+            break
+    return Trained(kept, np.array(history), np.array(curve), at, converged, message)
+
+
+def _part(frames: Frames, which: np.ndarray) -> Batch:
+    """Some of the sequences, with their own gaps where all have more than these have rows."""
+    step, gaps = frames.step[which], frames.gaps
+    if len(gaps) > step.size:
+        gaps = np.where(step < 0, 0.0, gaps[step]).ravel()
+        step = np.where(step < 0, -1, np.arange(step.size).reshape(step.shape))
+    return Batch(*map(jnp.asarray, (frames.y[which], frames.inputs[which], frames.seen[which], step, gaps)))
+
+
+def _rates(settings: Settings, rate: float) -> tuple[float, float, float, float]:
+    """Of kernels, of the linear part, of networks, and of their decay."""
+    return settings.kernel_rate * rate, settings.linear_rate * rate, rate, settings.decay * rate
+
+
+@eqx.filter_jit
+def _step(parameters, state, form, batch, key, beta, rates, n):
+    """One update of everything that is learnt."""
+
+    def loss(p):
+        return -_vae_elbo.elbo(p, form, batch, key, n, beta).value.mean()
+
+    value, slope = eqx.filter_value_and_grad(loss)(parameters)
+    slope = slope._replace(kernel=_together(slope.kernel, form.tied))
+    change: Any
+    change, state = _OPTIMISER.update(slope, state)
+    kernel, linear, network, decay = (jnp.asarray(rate, jnp.float64) for rate in rates)
+
+    def moved(own, by):
+        if by is None:
+            return None
+        return -network.astype(by.dtype) * by - decay.astype(by.dtype) * own
+
+    def of_network(own, by):
+        return jax.tree.map(moved, eqx.filter(own, eqx.is_inexact_array), by)
+
+    change = Parameters(
+        -kernel * change.kernel,
+        -linear * change.loadings,
+        -linear * change.bias,
+        -linear * change.noise,
+        of_network(parameters.decoder, change.decoder),
+        of_network(parameters.encoder, change.encoder),
+    )
+    return eqx.apply_updates(parameters, change), state, -value
+
+
+def _together(slope: jax.Array, tied: tuple[int, ...]) -> jax.Array:
+    """Slopes of hyperparameters that move as one, each the sum over its group."""
+    if not tied:
+        return slope
+    same = jnp.asarray(np.equal.outer(tied, tied), slope.dtype)
+    return same @ slope
