@@ -152,19 +152,26 @@ def inverse_in_band(L, Z):
 
 
 @njit(**OPTIONS)
-def pair_moments(index, Z, p, used, out):
-    """Add to out[i, j], over the rows t >= p that are used, the covariances of y_{t-i} and y_{t-j}."""
-    T = len(used)
-    width = Z.shape[1]
+def pair_moments(index, Z, p, runs, ends, out):
+    """Add to out[i, j], over the rows t >= p of some runs, the covariances of y_{t-i} and y_{t-j}.
+
+    A pair d rows apart adds one number to out[i, i + d] for i in a range: first its ends, then running sums.
+    """
     for a in range(len(index)):
-        for d in range(min(a, width - 1) + 1):
+        for d in range(min(a, Z.shape[1] - 1) + 1):
             old = index[a - d]
             if index[a] - old > p:
                 break
-            for t in range(max(index[a], p), min(old + p, T - 1) + 1):
-                if not used[t]:
-                    continue
-                i, j = t - index[a], t - old
-                out[i, j] += Z[a, d]
-                if d:
-                    out[j, i] += Z[a, d]
+            for r in range(len(runs)):
+                first = max(index[a], p, runs[r, 0])
+                last = min(old + p, runs[r, 1] - 1)
+                if first <= last:
+                    ends[index[a] - old, first - index[a]] += Z[a, d]
+                    ends[index[a] - old, last - index[a] + 1] -= Z[a, d]
+    for apart in range(p + 1):
+        total = 0.0
+        for i in range(p + 1 - apart):
+            total += ends[apart, i]
+            out[i, i + apart] += total
+            if apart:
+                out[i + apart, i] += total

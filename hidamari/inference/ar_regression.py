@@ -23,7 +23,7 @@ _ROUNDS = 200
 _ALIKE = 1e-6  # of the spread of the columns: what is told from rounding and from the intercept
 _SETTLED = 1e-10  # of the spread of the series
 _CHOICES = 3  # of a support, each with gaps filled by the fit of the last
-_TOL = 1e-7  # of weights from one round of EM to the next
+_TOL, _ROUGH = 1e-7, 1e-3  # of weights from one round of EM to the next: at the end, and between choices
 
 Segments = Sequence[np.ndarray]
 Choose = Callable[[Segments, Segments, LagGram | None], ARFit]
@@ -154,12 +154,13 @@ def _with_gaps(
         return gram, [one.values for one in filled]
 
     chosen = fit
-    for n in range(_CHOICES):
+    for n in range(_CHOICES + 1):
         gram, filled = expected()
         found = choose(filled, drive, gram)
-        if n and np.array_equal(found.support, chosen.support):
-            break
-        chosen = fit = found
+        last = n == _CHOICES or (n > 0 and np.array_equal(found.support, chosen.support))
+        chosen = chosen if last else found
+        fit = fit if last else found
+        tol = _TOL if last else _ROUGH
         for _ in range(_ROUNDS):
             gram, filled = expected()
             before = fit
@@ -167,14 +168,15 @@ def _with_gaps(
             still = True
             if move:
                 whole = [part + x @ beta for part, x in zip(filled, columns)]
-                last = beta
+                old = beta
                 beta, errors = _filtered_regression(whole, columns, fit.weights, beta)
                 rest = residuals(u, columns, beta)
                 spread = max(float(np.nanmax(np.abs(part))) for part in u)
-                moved = max(float(np.nanmax(np.abs(x @ (beta - last)))) for x in columns)
-                still = moved <= _TOL * spread
-            if still and settled(before, fit, _TOL):
+                still = max(float(np.nanmax(np.abs(x @ (beta - old)))) for x in columns) <= tol * spread
+            if still and settled(before, fit, tol):
                 break
+        if last:
+            break
     # Moments count imputed values as seen, and a coefficient needs both of a pair.
     share = sum(int(np.isfinite(part).sum()) for part in u) / sum(map(len, u))
     fit = fit._replace(n_rows=int(round(share * fit.n_rows)), cov=fit.cov / share**2)

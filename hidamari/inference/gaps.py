@@ -316,7 +316,9 @@ def expected_gram(
         used = np.ones(len(part), dtype=bool)
         if x.shape[1]:  # row t of the moments holds columns t, and responses up to t + ahead
             used[ahead:] = np.asarray(np.isfinite(x).all(axis=1))[: len(part) - ahead]
-        _gaps.pair_moments(imputed[-1].index, imputed[-1].covariance, p + ahead, used, extra)
+        runs = np.flatnonzero(np.diff(used, prepend=False, append=False)).reshape(-1, 2)
+        ends = np.zeros((p + steps, p + steps + 1))
+        _gaps.pair_moments(imputed[-1].index, imputed[-1].covariance, p + ahead, runs, ends, extra)
     values = [one.values for one in imputed]
     if shifts is not None:
         values = [one + more for one, more in zip(values, shifts)]
