@@ -5,13 +5,13 @@ curvature for all targets, in O(T D^2) each for D predictors; nothing of size T 
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 
-__all__ = ["Data", "Solved", "blocks", "climb", "one_blas_thread", "select"]
+__all__ = ["Data", "Solved", "blocks", "climb", "select"]
 
 _MOST_STEPS = 100  # a dozen are enough unless spikes are separable
 _CLOSE = 1e-9  # nats that a full step would gain, after which it is taken and is the last
@@ -52,13 +52,6 @@ class _Point(NamedTuple):
     value: float
     slope: np.ndarray
     curvature: np.ndarray
-
-
-def one_blas_thread() -> AbstractContextManager[object]:
-    """Keep BLAS to one thread: products of a few thousand rows are small, and two mostly wait."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1, user_api="blas")
 
 
 def blocks(data: Data) -> Iterator[tuple[slice, np.ndarray]]:

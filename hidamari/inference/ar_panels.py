@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hidamari.inference._blas import one_blas_thread
 from hidamari.inference.autoregression import ARFit, solve_exact
 from hidamari.inference.lags import LagGram
 
@@ -142,7 +143,8 @@ def fit_panel(
     if pooling == "partial":
         if solve is not None:
             raise ValueError("solve is given, but partial pooling has a solver of its own; allowed: None")
-        return _partial(grams, intercept, noise == "common")
+        with one_blas_thread():
+            return _partial(grams, intercept, noise == "common")
     one = solve or (lambda gram: solve_exact(gram, intercept))
     none = np.empty(0)
     if pooling is None:
@@ -235,8 +237,8 @@ def _partial(grams: Sequence[LagGram], intercept: bool, common: bool) -> PanelFi
     """Climb the marginal likelihood.
 
     Variances are multiplied by a power of |gradient of the form| / |gradient of the determinant|: the power
-    1/2 never lowers the likelihood (minorisation); 1, and larger ones after each success, are faster and taken
-    whenever they climb.
+    1/2 never lowers the likelihood (minorisation); 1, and larger ones after each success, are faster and
+    taken whenever they climb.
     """
     data = _stack(grams, intercept)
     if len(grams) < 2:

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hidamari.inference._poisson import Solved, blocks, climb, one_blas_thread, select
+from hidamari.inference._blas import one_blas_thread
+from hidamari.inference._poisson import Solved, blocks, climb, select
 from hidamari.inference._spike_input import as_basis, as_counts, as_felt, read
 
 __all__ = [
