@@ -35,6 +35,7 @@ assert np.allclose(filled["mean"].values[seen], holes[seen]) and (filled["var"].
 assert np.abs(rich.coefficients().estimate.sel(coefficient=["holiday", "exog 0"]) - [8, 2]).max() < 1.5
 assert tree.attrs["converged"] and np.argmax(log_evidence) == 10
 assert np.abs(tree["posterior"].coef.median(("chain", "draw")) - posterior.mean[:12]).max() < 0.05
+assert matters.coefficient.values[matters > 0.5].tolist() == ["lag 1", "lag 3", "lag 10"]
 """,
 }
 
