@@ -363,7 +363,7 @@ def _epochs(n: int) -> int:
 
 def _rate(n_lags: int, hidden: Sequence[int]) -> float:
     """Largest rate: all weights move at once, so more of them move less."""
-    return 3e-3 if hidden else float(min(0.02, 0.1 / np.sqrt(n_lags)))
+    return 3e-3 if hidden else float(min(0.005, 0.1 / np.sqrt(n_lags)))
 
 
 def _cut(
