@@ -239,6 +239,28 @@ def test_a_short_series_is_forecast_from_what_there_is():
     assert short["var"][0] > model.sigma2_[0]
 
 
+def test_series_without_noise():
+    sine = np.sin(np.arange(305) / 5)
+    coming = hd.ARNet().fit(sine[:300]).forecast(5)
+    np.testing.assert_allclose(coming["mean"], sine[300:], atol=1e-6)
+    gaps = sine[:300].copy()
+    gaps[[50, 51, 120]] = np.nan
+    filled = hd.ARNet(2, missing="exact").fit(gaps).smooth()
+    np.testing.assert_allclose(filled["mean"], sine[:300], atol=1e-8)
+
+
+def test_rows_with_neither_a_value_nor_what_drives_it():
+    x = np.random.default_rng(27).standard_normal((400, 1))
+    y = simulate(400, 28)
+    x[200:203] = np.nan
+    y[201:205] = np.nan
+    for mode in ("errors", "arx"):
+        model = hd.ARNet(3, missing="exact", exog_mode=mode, exog_lags=3).fit(y, x)
+        assert np.abs(model.coef_[0, :3] - W).max() < 0.2
+        known = np.isfinite(model.smooth()["mean"].values)
+        assert np.isfinite(model.score()) and (known[206:].all() if mode == "errors" else known.all())
+
+
 def test_forms_of_input():
     import pandas as pd
     import xarray as xr

@@ -23,6 +23,7 @@ _ROUNDS = 200
 _ALIKE = 1e-6  # of the spread of the columns: what is told from rounding and from the intercept
 _SETTLED = 1e-10  # of the spread of the series
 _CHOICES = 3  # of a support, each with gaps filled by the fit of the last
+_EXACT = 1e-14  # of the variance of a series: noise below it is rounding
 _TOL, _ROUGH = 1e-7, 1e-3  # of weights from one round of EM to the next: at the end, and between choices
 
 Segments = Sequence[np.ndarray]
@@ -148,8 +149,12 @@ def _with_gaps(
 
     def expected() -> tuple[LagGram, list[np.ndarray]]:
         """Moments, and segments filled in, under the law as it stands."""
-        c = [fit.intercept + (x @ fit.coef[m:] if len(fit.coef) > m else 0.0) for x in drive]
-        laws = [(fit.weights, fit.sigma2, own, start) for own, start in zip(c, starts)]
+        laws = []
+        for part, x, start in zip(rest, drive, starts):
+            c = fit.intercept + (x @ fit.coef[m:] if len(fit.coef) > m else np.zeros(len(x)))
+            # A row with neither a value nor what drives it has the usual drive, so that it has a law at all.
+            c = np.where(np.isnan(c) & np.isnan(part), np.nanmean(c), c)
+            laws.append((fit.weights, fit.sigma2, c, start))
         gram, filled = expected_gram(rest, laws, lags.tolist(), drive)
         return gram, [one.values for one in filled]
 
@@ -173,6 +178,9 @@ def _with_gaps(
                 rest = residuals(u, columns, beta)
                 spread = max(float(np.nanmax(np.abs(part))) for part in u)
                 still = max(float(np.nanmax(np.abs(x @ (beta - old)))) for x in columns) <= tol * spread
+            if fit.sigma2 <= _EXACT * float(gram.moments[0, 0]) / gram.n_rows:
+                last = True  # no noise is left, nor anything to learn
+                break
             if still and settled(before, fit, tol):
                 break
         if last:

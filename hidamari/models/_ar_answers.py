@@ -9,7 +9,7 @@ from hidamari.inference import forecast as ahead
 from hidamari.inference.ar_intervals import error_quantiles, multi_step_errors
 from hidamari.inference.ar_network import NetworkFit
 from hidamari.inference.autoregression import ARFit
-from hidamari.inference.gaps import first_law, gap_filter, impute
+from hidamari.inference.gaps import Imputed, first_law, gap_filter, impute
 from hidamari.inference.reflections import levinson
 from hidamari.models._ar_nets import errors_ahead, futures, net_one_step
 
@@ -94,18 +94,28 @@ def one_step(part: Part, law: Law) -> tuple[np.ndarray, np.ndarray]:
         mean = offset + found + drive
         return mean, np.where(np.isnan(mean), np.nan, law.sigma2)
     start, lost = _start(part, law), np.isnan(drive)
-    # A row that lacks what drives it is not predicted; where it was not observed it is taken as undriven.
-    drive = np.where(lost & np.isnan(u), law.intercept, drive)
-    found = gap_filter(u, law.weights, law.sigma2, _flat(drive), start, law.noise)
+    sigma2 = law.sigma2 or 1.0
+    found = gap_filter(u, law.weights, sigma2, _driven(drive, u), start, law.noise)
     lost[: p if start == "given" else 0] = True
     mean = np.where(lost, np.nan, offset + found.mean)
-    return mean, np.where(lost, np.nan, found.var + law.noise)
+    return mean, np.where(lost, np.nan, found.var * (law.sigma2 / sigma2) + law.noise)
 
 
 def fill(part: Part, law: Law) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of every row, without error of measurement, given all that was observed."""
-    found = impute(part.u, law.weights, law.sigma2, _flat(part.drive), _start(part, law), 0, law.noise)
-    return part.offset + found.values, found.var
+    found, share = _imputed(part, law, 0)
+    return part.offset + found.values, share * found.var
+
+
+def _imputed(part: Part, law: Law, reach: int) -> tuple[Imputed, float]:
+    """A series filled in, and what its variances are to be multiplied by: 0 for a series without noise.
+
+    Without errors of measurement the means do not depend on the variance of the innovations.
+    """
+    sigma2 = law.sigma2 or 1.0
+    drive = _driven(part.drive, part.u)
+    found = impute(part.u, law.weights, sigma2, drive, _start(part, law), reach, law.noise)
+    return found, law.sigma2 / sigma2
 
 
 def coming(part: Part, law: Law, steps: int, direct: bool) -> Coming:
@@ -146,16 +156,16 @@ def _before(part: Part, law: Law, direct: bool) -> tuple[np.ndarray, np.ndarray,
     reach = max(len(w), int(law.direct.lags.max(initial=0)) if direct and law.direct else 0)
     if law.network is not None:
         reach = max(reach, int(law.network.lags.max(initial=0)))
+    if reach <= T and law.noise == 0.0 and not np.isnan(part.u[T - reach :]).any():
+        return part.u[T - reach :], np.zeros(0, dtype=int), np.zeros((0, 0))
     short = max(reach - T, 0)
     u = np.append(np.full(short, np.nan), part.u)
     drive = np.append(np.full(short, law.intercept), part.drive[:T])
-    past = Part(u, np.zeros(0), drive, np.zeros((0, 0)))
-    found = impute(u, w, law.sigma2, _flat(drive), _start(past, law), reach, law.noise)
+    found, share = _imputed(Part(u, np.zeros(0), drive, np.zeros((0, 0))), law, reach)
     # Unknown values among the last, whose covariance reaches into the forecast.
     recent = np.flatnonzero(found.index >= len(u) - reach)
     unknown = len(u) - found.index[recent]
-    cov = _block(found.covariance, recent)
-    return found.values[len(u) - reach :], unknown, cov
+    return found.values[len(u) - reach :], unknown, share * _block(found.covariance, recent)
 
 
 def normal(levels: np.ndarray) -> np.ndarray:
@@ -195,6 +205,8 @@ def ratios(
     else:
         psi = ahead.impulse_response(law.weights, steps)
         spread = np.sqrt(law.sigma2 * np.cumsum(psi**2))
+    if not (spread > 0.0).all():  # no noise at all
+        return usual
     found = error_quantiles(np.concatenate(kept, axis=1), levels, inflate) / spread[:, None]
     last = usual[0]
     for h in range(steps):
@@ -280,8 +292,16 @@ def _start(part: Part, law: Law) -> str | ARFit:
     return first_law(np.full(p, np.nan), levinson(part.u, order))
 
 
-def _flat(drive: np.ndarray) -> np.ndarray | float:
-    """One number for an intercept that does not change."""
+def _driven(drive: np.ndarray, u: np.ndarray) -> np.ndarray | float:
+    """Intercepts of rows, one number if they do not change.
+
+    A row that lacks what drives it is not predicted; if it was not observed either, the usual drive stands
+    in, so that it has a law at all.
+    """
+    drive = drive[: len(u)]
+    blind = np.isnan(drive) & np.isnan(u)
+    if blind.any():
+        drive = np.where(blind, np.nanmean(drive), drive)
     return float(drive[0]) if len(drive) and (drive == drive[0]).all() else drive
 
 
