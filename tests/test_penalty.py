@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import median_filter
 from scipy.signal import lfilter
 from scipy.stats import chi2
 
+from hidamari.inference._divide import divider
 from hidamari.inference.costs import Mean
 from hidamari.inference.penalty import clip_outliers, default_penalty, estimate_noise
 from hidamari.inference.segments import optimal_partitioning
@@ -96,3 +98,45 @@ def test_outliers_among_missing_and_constant_rows(rng):
     kept = clip_outliers(x)
     np.testing.assert_array_equal(np.isnan(kept), np.isnan(x))
     np.testing.assert_array_equal(kept[:, 2], 4.0)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize("n", [7, 300, 80_000])
+def test_outliers_are_told_as_by_sorting_every_window(n, missing, rng):
+    """SciPy's median filter and NumPy's median are the oracle; ties, and a column in the wrong order."""
+    x = rng.standard_t(2, size=(n, 3))
+    x[:, 1] = np.sort(x[:, 1].round(1))
+    x[:, 2] *= np.linspace(0.0, 9.0, n)
+    x[rng.random(x.shape) < missing] = np.nan
+    filled, rows = x.copy(), np.arange(n)
+    for column in filled.T:
+        seen = ~np.isnan(column)
+        column[~seen] = np.interp(rows[~seen], rows[seen], column[seen])
+    around = median_filter(filled, size=(11, 1), mode="nearest")
+    limit = 3.0 * (1.4826 * np.nanmedian(np.abs(x - around), axis=0))
+    limit[limit == 0.0] = np.inf
+    expected = np.where(np.abs(x - around) > limit, around + np.clip(x - around, -limit, limit), x)
+    np.testing.assert_array_equal(clip_outliers(x), expected)
+
+
+def test_levels_that_are_given_up_are_not_the_best(rng, monkeypatch):
+    """Segmentations of deep levels that are left unrefined change nothing."""
+    n = 60_000
+    x = rng.normal(size=(n, 2)) + 0.3 * (np.arange(n)[:, None] * 8 // n % 2)
+    found = estimate_noise(x)
+    asked = []
+
+    def whole(*arguments, **options):
+        search = divider(*arguments, **options)
+
+        def every(price, worth):
+            asked.append(price)
+            return search(price)._replace(cell=1)
+
+        return every
+
+    monkeypatch.setattr("hidamari.inference.penalty.divider", whole)
+    expected = estimate_noise(x)
+    assert len(asked) > 8
+    np.testing.assert_array_equal(found.change_points, expected.change_points)
+    np.testing.assert_array_equal(found.variance, expected.variance)

@@ -85,8 +85,12 @@ def divide_and_conquer(
 
 def divider(
     X: ArrayLike, cost: Cost, grid: int | str = "auto", min_length: int | None = None, refine: bool = True
-) -> Callable[[float], Segmentation]:
-    """The search as a function of the penalty, which reads the data once for all penalties."""
+) -> Callable[..., Segmentation]:
+    """The search as a function of the penalty, which reads the data once for all penalties.
+
+    It takes a second argument, a function of the changes that a coarse grid and short intervals show: where
+    that is False they are returned as they are, without refinement.
+    """
     n_rows, minimum = asked(X, cost, 0.0, min_length)
     if grid != "auto" and not (isinstance(grid, int | np.integer) and 0 < grid < n_rows):
         raise ValueError(f'grid is {grid!r}: allowed are "auto" and whole numbers from 1 to {n_rows - 1}')
@@ -107,7 +111,7 @@ def divider(
             return summed(X, cast(Additive, cost), n_cells, minimum)
         return Priced(cost, cache, grid_edges(n_rows, n_cells), minimum)
 
-    def search(penalty: float) -> Segmentation:
+    def search(penalty: float, worth: Callable[[np.ndarray], bool] | None = None) -> Segmentation:
         """Divide, conquer, and make the grid finer while segments are short for it."""
         asked(X, cost, penalty, min_length)
         seen = view(n_cells)
@@ -117,7 +121,11 @@ def divider(
             found = _close(seen, changes, penalty, n)
             _warn(found, n_rows, "; refine=True would make it finer")
             return found
-        found = _conquer(seen, changes, float(penalty), reach, automatic, n)
+        if automatic:
+            changes, n = _hidden(seen, changes, float(penalty), reach, n)
+        if worth is not None and n_cells < n_rows and not worth(changes):
+            return _close(seen, changes, penalty, n)
+        found = _conquer(seen, changes, float(penalty), reach, n)
         # Of each row the exact programme looks back over some three segments: cheap where they are short.
         back = 3 * n_rows // (len(found.change_points) + 1)
         if automatic and isinstance(seen, Summed) and n_rows * back * p <= _SHORT:
@@ -131,7 +139,8 @@ def divider(
                 _warn(found, n_rows, " and is made finer")
             seen = view(min(n_cells << doubling, n_rows))
             before = found
-            found = _conquer(seen, before.change_points, float(penalty), reach, True, before.n_evaluations)
+            changes, n = _hidden(seen, before.change_points, float(penalty), reach, before.n_evaluations)
+            found = _conquer(seen, changes, float(penalty), reach, n)
             if found.objective >= before.objective - 1e-9 * abs(before.objective):
                 return found
         return found._replace(converged=not _too_wide(found, n_rows))
@@ -163,17 +172,19 @@ def _cells(n_rows: int, p: int, minimum: int, cost: Cost, additive: bool) -> tup
     return fine, min(coarse, fine)
 
 
-def _conquer(
-    seen: View, changes: np.ndarray, penalty: float, reach: int, search: bool, n: int
-) -> Segmentation:
+def _hidden(seen: View, changes: np.ndarray, penalty: float, reach: int, n: int) -> tuple[np.ndarray, int]:
+    """Best of the changes and of those that short intervals show, and the count of priced segments."""
+    extra = seen.seeds(4 * max(1, reach * (len(seen.edges) - 1) // int(seen.edges[-1])), penalty / 2.0)
+    if not len(extra):
+        return changes, n
+    ends = np.array([0, int(seen.edges[-1])])
+    changes, more = seen.programme(_united([ends, changes, extra]), penalty)
+    return changes, n + more
+
+
+def _conquer(seen: View, changes: np.ndarray, penalty: float, reach: int, n: int) -> Segmentation:
     """Move, split and unite changes until the objective no longer falls."""
     n_rows = int(seen.edges[-1])
-    ends = np.array([0, n_rows])
-    if search:
-        extra = seen.seeds(4 * max(1, reach * (len(seen.edges) - 1) // n_rows), penalty / 2.0)
-        if len(extra):
-            changes, more = seen.programme(_united([ends, changes, extra]), penalty)
-            n += more
     best = _close(seen, changes, penalty, n)
     before = np.empty(0, dtype=np.int64)
     for _ in range(_ROUNDS):

@@ -1,5 +1,6 @@
 """What a change point must earn: the default penalty, and the noise that it is measured in."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ _LEVELS = 24  # noise levels that are tried
 _PREFERENCE = 1.5  # of noise with memory to changes
 _DEEPEST = 4.0  # times below the innovations' variance, levels are tried no more
 _HALF_WINDOW = 5  # rows on either side of an outlier
+_SAMPLE = 4_096  # rows that show nearly where a median is
 
 
 class Noise(NamedTuple):
@@ -89,21 +91,52 @@ def clip_outliers(X: ArrayLike, bound: float = 3.0) -> np.ndarray:
     >>> clip_outliers([0.0, 1.0, 2.0, 99.0, 2.0, 0.0, 1.0]).ravel().round(2).tolist()
     [0.0, 1.0, 2.0, 5.45, 2.0, 0.0, 1.0]
     """
-    from scipy.ndimage import median_filter
+    from hidamari.inference._medians import clip, running_medians
 
     x = table(X)
+    n, d = x.shape
     filled = _filled(x)
-    columns = np.ascontiguousarray(filled.T)
-    around = median_filter(columns, size=(1, 2 * _HALF_WINDOW + 1), mode="nearest").T
-    off = x - around
-    seen = ~np.isnan(x).all(axis=0)
-    width = np.zeros(x.shape[1])
-    width[seen] = 1.4826 * np.nanmedian(np.abs(off[:, seen]), axis=0)
+    if np.isnan(filled[0]).any():
+        filled = np.where(np.isnan(filled), 0.0, filled)  # columns of which nothing was observed
+    padded = np.concatenate([filled[:1].repeat(_HALF_WINDOW, 0), filled, filled[-1:].repeat(_HALF_WINDOW, 0)])
+    around = np.empty((n, d))
+    running_medians(padded.reshape(-1), d, around.reshape(-1))
+    width = 1.4826 * _median_sizes(x, around)
     # Where most rows equal their neighbours the median tells nothing about the others.
     width[width == 0.0] = np.inf
-    limit = bound * width
-    # Entries that stay are returned as they came, to the last bit.
-    return np.where(np.abs(off) > limit, around + np.clip(off, -limit, limit), x)
+    clip(x, around, bound * width)
+    return around
+
+
+def _median_sizes(x: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Median of |x - around| of each column, without its missing entries; 0 for none."""
+    from hidamari.inference._medians import bracket
+
+    n, d = x.shape
+    found, left = np.zeros(d), np.arange(d)
+    if n > 16 * _SAMPLE:
+        # Few rows show nearly where the middle is: all are counted, and only those near it are put in order.
+        step = n // _SAMPLE
+        some = np.sort(np.abs(x[::step] - around[::step]), axis=0)
+        seen = (~np.isnan(some)).sum(axis=0)
+        off = 2.5 * np.sqrt(seen)  # five standard errors of the middle's rank
+        columns = np.arange(d)
+        low = some[np.maximum(seen / 2 - off, 0).astype(int), columns]
+        high = some[np.minimum(seen / 2 + off, np.maximum(seen - 1, 0)).astype(int), columns]
+        counts, held = np.empty((3, d), np.int64), np.empty((d, n // 8))
+        bracket(x, around, low, high, counts, held)
+        below, inside, total = counts
+        first, second = (total - 1) // 2 - below, total // 2 - below
+        sure = (first >= 0) & (second < inside) & (inside < held.shape[1])
+        for j in np.flatnonzero(sure):
+            part = np.partition(held[j, : inside[j]], [first[j], second[j]])
+            found[j] = 0.5 * (part[first[j]] + part[second[j]])
+        left = np.flatnonzero(~sure)
+    for j in left:
+        size = np.abs(x[:, j] - around[:, j])
+        size = size[~np.isnan(size)]
+        found[j] = np.median(size) if len(size) else 0.0
+    return found
 
 
 def estimate_noise(X: ArrayLike, min_length: int = 5, max_order: int = 2) -> Noise:
@@ -147,54 +180,69 @@ def estimate_noise(X: ArrayLike, min_length: int = 5, max_order: int = 2) -> Noi
     >>> noise.variance.round(1), noise.change_points
     (array([3.8]), array([500]))
     """
-    from hidamari.inference._noise import residual_covariances
+    from hidamari.inference._noise import moments, residual_covariances
 
     x = table(X)
     n, d = x.shape
-    centred = x - _column_mean(x)
-    variance = _column_mean(centred**2)
+    mean, variance, count = np.empty(d), np.empty(d), np.empty(d, np.int64)
+    moments(x, mean, variance, count, np.empty((2, d)))
     moving = variance > 0.0
     if not moving.any():
         none = np.zeros(d)
         return Noise(none, none.copy(), 0, np.empty(0, np.int64))
     scale = np.sqrt(variance[moving])
-    z = np.ascontiguousarray(centred[:, moving] / scale)
+    z = x - mean if moving.all() else x[:, moving] - mean[moving]
+    z /= scale
     # Noise that n rows do not show may still be as large as one row off by one step of the recording.
     least = (resolution(x[:, moving]) / scale) ** 2 / n
     beta = default_penalty(n, z.shape[1])
-    columns = np.ascontiguousarray(z.T)
+    columns, complete = np.ascontiguousarray(z.T), count[moving] == n
     search = divider(z, Mean(), min_length=max(1, min(min_length, n // 4)))
     lags = min(max_order, (n - 1) // 4)
-    covariances = np.empty((lags + 1, z.shape[1]))
-    best: tuple[float, Noise] | None = None
-    tried: set[tuple[int, ...]] = set()
-    # From one change that all rows pay for to changes that a ten-thousandth of the variance pays for.
-    for level in np.geomspace(max(n / 8.0, 1.0), 1e-4, _LEVELS):
-        changes = search(beta * level).change_points
-        if tuple(changes) in tried:
-            continue
-        tried.add(tuple(changes))
-        if 6 * len(changes) > n:
-            break
-        residual_covariances(columns, np.concatenate([[0], changes, [n]]), covariances)
-        innovation, memory = _autoregressions(np.maximum(covariances, 0.0) if lags == 0 else covariances)
-        innovation = np.maximum(innovation, np.maximum(least, np.finfo(float).tiny))
-        orders = np.arange(lags + 1)
-        fit = n * np.log(innovation).sum(axis=1) + z.shape[1] * orders * np.log(n)
-        q = int(fit.argmin())
-        value = float(fit[q]) + _PREFERENCE * beta * len(changes)
-        if best is None or value < best[0]:
+    orders = np.arange(lags + 1)
+    judged: dict[bytes, tuple[float, float, Noise]] = {}
+
+    def judge(changes: np.ndarray) -> tuple[float, float, Noise]:
+        """Price of a segmentation, mean innovation variance, and the noise that it leaves."""
+        key = changes.tobytes()
+        if key not in judged:
+            covariances = np.empty((lags + 1, z.shape[1]))
+            residual_covariances(columns, np.concatenate([[0], changes, [n]]), complete, covariances)
+            innovation, memory = _autoregressions(np.maximum(covariances, 0.0) if lags == 0 else covariances)
+            innovation = np.maximum(innovation, np.maximum(least, np.finfo(float).tiny))
+            fit = n * np.log(innovation).sum(axis=1) + z.shape[1] * orders * np.log(n)
+            q = int(fit.argmin())
             spare = n / max(n - len(changes) - 1 - q, 1)
             long_run = np.maximum(innovation[q] * spare / (1.0 - memory[q]) ** 2, least)
-            marginal = np.maximum(covariances[0], least)
-            best = value, Noise(long_run, marginal, q, changes)
-        if level < innovation[q].mean() / _DEEPEST:
+            noise = Noise(long_run, np.maximum(covariances[0], least), q, changes)
+            value = float(fit[q]) + _PREFERENCE * beta * len(changes)
+            judged[key] = value, float(innovation[q].mean()), noise
+        return judged[key]
+
+    def near(changes: np.ndarray, level: float, best: tuple[float, float, Noise] | None) -> bool:
+        """Whether changes of a coarse grid may come near the best: refining them pays for few of them."""
+        if best is None or level > best[1] or not len(changes):
+            return True
+        most = 0.5 * _PREFERENCE * beta * len(changes)
+        return 6 * len(changes) <= n and judge(changes)[0] - best[0] <= most
+
+    best: tuple[float, float, Noise] | None = None
+    # From one change that all rows pay for to changes that a ten-thousandth of the variance pays for.
+    for level in np.geomspace(max(n / 8.0, 1.0), 1e-4, _LEVELS):
+        found = search(beta * level, partial(near, level=level, best=best))
+        changes = found.change_points
+        if 6 * len(changes) > n or (found.cell > 1 and not near(changes, level, best)):
+            break
+        new = judge(changes)
+        if best is None or new[0] < best[0]:
+            best = new
+        if level < new[1] / _DEEPEST:
             break  # changes that gain less than the noise of single rows are noise
     assert best is not None  # the first level is always tried
-    found = best[1]
+    noise = best[2]
     full, own = np.zeros(d), np.zeros(d)
-    full[moving], own[moving] = found.variance * scale**2, found.marginal * scale**2
-    return found._replace(variance=full, marginal=own)
+    full[moving], own[moving] = noise.variance * scale**2, noise.marginal * scale**2
+    return noise._replace(variance=full, marginal=own)
 
 
 def _autoregressions(covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,14 +260,6 @@ def _autoregressions(covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         variances.append(variances[-1] * (1.0 - last**2))
         sums.append(a[1 : q + 1].sum(axis=0))
     return np.array(variances), np.array(sums)
-
-
-def _column_mean(x: np.ndarray) -> np.ndarray:
-    """Mean of what was observed of each column, about its first entry; 0 for none."""
-    seen = ~np.isnan(x)
-    first = np.where(seen.any(axis=0), x[seen.argmax(axis=0), np.arange(x.shape[1])], 0.0)
-    off = np.where(seen, x - first, 0.0)
-    return first + off.sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
 
 
 def _filled(x: np.ndarray) -> np.ndarray:
