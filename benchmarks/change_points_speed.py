@@ -10,6 +10,9 @@ Peers are optional: ruptures, skchange, changeforest, fastcpd.
 
 import argparse
 import json
+import subprocess
+import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+import hidamari as hd
 from hidamari.inference.costs import Mean
 from hidamari.inference.segments import divide_and_conquer, fpop, pelt, seeded_binary
 
@@ -36,7 +40,7 @@ SETS = {  # name: (rows, columns, changes, shift)
     "d=1000 1e5": (10**5, 1000, 9, 0.1),
 }
 QUICK = ["d=1 1e4", "d=1 1e5", "d=20 1e4"]
-Method = Callable[[np.ndarray, float], Any]
+Method = Callable[..., Any]
 
 
 def ours() -> dict[str, Method]:
@@ -46,6 +50,8 @@ def ours() -> dict[str, Method]:
         "hidamari divide_and_conquer": lambda x, penalty: (
             divide_and_conquer(x, Mean(), penalty).change_points
         ),
+        # Noise, penalty, intervals and the posterior are its own: it asks more than the others.
+        "hidamari DCDP fit": lambda x, penalty: hd.DCDP().fit(x).change_points_,
         "hidamari fpop": lambda x, penalty: fpop(x, Mean(), penalty).change_points,
         "hidamari pelt": lambda x, penalty: pelt(x, Mean(), penalty).change_points,
         "hidamari seeded_binary": lambda x, penalty: seeded_binary(x, Mean(), penalty).change_points,
@@ -144,7 +150,35 @@ def hausdorff(found: np.ndarray, true: np.ndarray) -> float | None:
     return float(max(far(found, true), far(true, found)))
 
 
-def measure(name: str, methods: dict[str, Method], rounds: int, limit: float, slow: dict[str, int]) -> dict:
+def apart(name: str, options: argparse.Namespace, slow: dict[str, int]) -> dict:
+    """Rows of one set, measured in a process of its own; a method that ends it, or its time, is left out.
+
+    A crash or the system's end of a process that takes too much memory costs one method, not the run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "answer.json")
+        while True:
+            answer.write_text(json.dumps({"slow": slow}))
+            command = [sys.executable, __file__, "--sets", name, "--answer", str(answer)]
+            command += ["--rounds", str(options.rounds), "--limit", str(options.limit)]
+            try:
+                ended = subprocess.run(command, timeout=options.seconds).returncode
+            except subprocess.TimeoutExpired:
+                ended = f"no end within {options.seconds:g} s"
+            found = json.loads(answer.read_text())
+            slow |= found["slow"]
+            if "rows" in found:
+                return found["rows"]
+            method = found.get("running")
+            print(f"{name}: {method} ended the process: {ended}", flush=True)
+            if method is None or method == "hidamari divide_and_conquer":
+                raise SystemExit(1)
+            slow[method] = 0
+
+
+def measure(
+    name: str, methods: dict[str, Method], rounds: int, limit: float, slow: dict[str, int], tell: Method
+) -> dict:
     """Rows of one set: every method in every round, in turn."""
     n_rows, d, n_changes, shift = SETS[name]
     x, true = data(n_rows, d, n_changes, shift)
@@ -158,6 +192,7 @@ def measure(name: str, methods: dict[str, Method], rounds: int, limit: float, sl
                 continue
             if turn and results[method]["cpu_s"] * rounds > limit:
                 continue
+            tell(method)
             start, cpu = time.perf_counter(), time.process_time()
             try:
                 changes = np.sort(np.asarray(run(x, penalty), dtype=np.int64))
@@ -216,22 +251,45 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=float, default=5.0, help="CPU seconds a call may take before larger sets are skipped"
     )
-    parser.add_argument("--json", type=Path, help="keep the figures here")
+    parser.add_argument(
+        "--without", nargs="+", default=[], help="methods to leave out, as the table names them"
+    )
+    parser.add_argument("--seconds", type=float, default=300.0, help="that a set may take in all")
+    parser.add_argument("--json", type=Path, help="keep the figures here, with those of other sets")
+    parser.add_argument("--answer", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    methods = ours() | peers()
-    small = data(2000, 1, 2, 2.0)[0]
-    for run in methods.values():
-        run(small, 15.0)
-    results: dict = {
+    if options.answer:
+        one_set(options)
+        return
+    kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    results: dict = kept | {
         "versions": {p: installed(p) for p in ("hidamari", "ruptures", "skchange", "changeforest", "fastcpd")}
     }
-    slow: dict[str, int] = {}
+    slow = dict.fromkeys(options.without, 0)
     for name in QUICK if options.quick else options.sets:
-        results[name] = measure(name, methods, options.rounds, options.limit, slow)
+        results[name] = apart(name, options, slow)
         if options.json:
             options.json.parent.mkdir(exist_ok=True)
             options.json.write_text(json.dumps(results, indent=1) + "\n")
         print(table({name: results[name]}), flush=True)
+
+
+def one_set(options: argparse.Namespace) -> None:
+    """Measure one set, telling in the answer's file what runs."""
+    slow = json.loads(options.answer.read_text())["slow"]
+    methods = ours() | peers()
+    small = data(2000, 1, 2, 2.0)[0]
+
+    def tell(method: str) -> None:
+        """Keep the name of what runs next."""
+        options.answer.write_text(json.dumps({"slow": slow, "running": method}))
+
+    for method, run in methods.items():
+        if slow.get(method, 10**12) > 0:
+            tell(method)
+            run(small, 15.0)
+    rows = measure(options.sets[0], methods, options.rounds, options.limit, slow, tell)
+    options.answer.write_text(json.dumps({"slow": slow, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ def split_chances(rows, prefix, cells, before, after, a, b, seen, minimum, spend
     (m,) and work (p, p) are scratch. Returns the largest log weight.
     """
     m = len(before)
+    x, centre = rows.x, rows.centre
     mean = rows.kind == MEAN and rows.shared
     cell = np.searchsorted(cells, a + 1, side="right") - 1
     for i in range(m):
@@ -132,7 +133,10 @@ def split_chances(rows, prefix, cells, before, after, a, b, seen, minimum, spend
             chance[t - a - 1] = -spending.half * (cost + cost_of(rows, side, work))
         if chance[t - a - 1] > top:
             top, where = chance[t - a - 1], t
-        if t + 1 < b:
+        if mean:
+            for j in range(m - 2):
+                now[1 + j] += x[t, j] - centre[j]
+        elif t + 1 < b:
             add_row(rows, t, now, 1.0)
     if where < 0:
         return top
