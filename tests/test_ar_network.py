@@ -182,6 +182,8 @@ def test_diverging_training_stops_with_the_last_good_iterate():
     fit = train(y, 4, batch_size=64, learning_rate=1e30, polish=False, epochs=30)
     assert "the loss was" in fit.message and not fit.converged and fit.n_epochs < 30
     assert np.isfinite(fit.coef).all() and np.isfinite(fit.sigma2).all()
+    fit = train(y, 4, batch_size=64, learning_rate=1e12, polish=False, epochs=30, validation=0.0)
+    assert np.isfinite(fit.coef).all() and np.isfinite(fit.sigma2).all()
 
 
 def test_longer_series_do_not_compile_again():

@@ -253,7 +253,7 @@ def optimise(
             progress(epoch + 1, loss, history[-1][1])
         waited += 1
         # Of iterates that chance alone may tell apart the later one, whose rate was smaller.
-        if objective <= least + plan.doubt * own:
+        if objective <= least + plan.doubt * own and _finite(carry.network):
             best, waited = carry.network, 0
         least = min(least, objective)
         if waited >= plan.patience:
@@ -261,9 +261,9 @@ def optimise(
             message = f"no better on the validation rows for {waited} epochs"
             break
     loss = np.array(history).reshape(-1, 2)
-    settled = stopped or _settled(loss[:, 0])
+    settled = stopped or (not message and _settled(loss[:, 0]))
     message = message or ("settled" if settled else f"the loss was still falling after {plan.epochs} epochs")
-    return Trained(_on_host(best), loss, settled and len(loss) > 0, message)
+    return Trained(_on_host(best), loss, settled, message)
 
 
 def _calls(batches: Batches) -> Any:
@@ -272,6 +272,11 @@ def _calls(batches: Batches) -> Any:
         own = slice(first, first + _STEPS)
         lack = ((0, _STEPS - len(batches.times[own])), (0, 0))
         yield np.pad(batches.times[own], lack, mode="edge"), np.pad(batches.weights[own], lack)
+
+
+def _finite(network: Network) -> bool:
+    """Whether all weights are: the last step of an epoch has no loss that would tell."""
+    return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(network))
 
 
 def _settled(loss: np.ndarray) -> bool:

@@ -18,6 +18,7 @@ __all__ = ["Linear", "begin", "end_linear", "end_network", "end_raw", "linear_pa
 
 _PAPER = 0.01  # c of lambda = c sigma^2 (1 / s - 1)
 _SMALL = 0.1
+_ALIKE = 1e-10  # share of the mean square that varies
 _SAME = 1e-6  # difference of criteria of one support
 _CHUNK = 4096  # rows whose windows are held at a time
 
@@ -207,7 +208,10 @@ def _solved(fit: Any, rows: Rows, parts: Parts, measures: Units) -> Any:
         joined.append(np.hstack([x, every[at : at + len(part)]]))
         at += len(part)
     gram = lag_gram(parts[0], fit.lags.tolist(), joined, steps=H)
-    alive = np.flatnonzero(np.diag(gram.moments)[H:] > 0.0)
+    spread = np.diag(gram.moments)[H:] / gram.n_rows
+    # A unit that answers alike on all rows but for rounding is left out.
+    least = np.where(np.arange(len(spread)) < len(fit.lags) + k, 0.0, _ALIKE * (spread + gram.means[H:] ** 2))
+    alive = np.flatnonzero(spread > least)
     W, b = np.zeros((H, len(gram.names))), np.zeros(H)
     for h in range(H):
         own = solve_exact(keep(gram, alive, h), ridge=1.0 / gram.n_rows)
