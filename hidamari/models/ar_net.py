@@ -105,6 +105,8 @@ class ARNet(Estimator):
         unit circle.
     solver_ : str
         The solver that was used.
+    panel_mean_, panel_spread_ : ndarray, shape (coefficient,)
+        With ``pooling``: of the coefficients over outputs.
 
     References
     ----------
