@@ -35,7 +35,8 @@ def test_seasons_repeat_and_are_orthogonal():
 
 def test_events_and_lags():
     found = event_columns(np.arange(6), {"a": [1, 4], "b": []}, (-1, 0))
-    assert found.names == ("a[-1]", "a", "b[-1]", "b") and found.groups == ("a", "a", "b", "b")
+    assert found.names == ("a[-1]", "a", "b[-1]", "b")
+    assert found.groups == ("event[a]", "event[a]", "event[b]", "event[b]")
     assert found.values.sum(axis=0).tolist() == [2, 2, 0, 0] and found.values[0, 0] == 1
     with pytest.raises(ValueError, match="event_window"):
         event_columns(np.arange(6), {}, (1, 0))
