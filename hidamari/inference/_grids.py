@@ -4,7 +4,11 @@
 Places are row numbers throughout.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ from hidamari.inference.costs import Additive, Cost
 __all__ = ["Priced", "Summed", "grid_edges", "programme", "slow_dynamic", "summed"]
 
 _PLACES = 32
+_LARGE = 4_000_000  # numbers to read, some milliseconds, for each further thread
 
 
 def grid_edges(n_rows: int, n_cells: int) -> np.ndarray:
@@ -136,11 +141,20 @@ def summed(X: Any, cost: Additive, n_cells: int, minimum: int) -> Summed:
         rows = cost.rows(x, shared)
         prefix = np.empty((n_cells + 1, width(rows.kind, rows.shared, rows.x.shape[1])))
         cells = prefix[1:]  # summed in place
-        block_sums(rows, edges, cells)
+        _on_all_cores(partial(block_sums, rows), edges, cells, x.size)
         if complete(rows.kind) or not np.isnan(cells).any():
             break
     accumulate(cells, prefix)
     return Summed(rows, prefix, edges, minimum)
+
+
+def _on_all_cores(work: Any, edges: np.ndarray, cells: np.ndarray, size: int) -> None:
+    """Fill the cells between edges; each thread its own, where there is enough to read."""
+    n = min(os.cpu_count() or 1, len(cells), max(1, size // _LARGE))
+    places = grid_edges(len(cells), n)
+    with ThreadPoolExecutor(n) if n > 1 else nullcontext() as pool:
+        run = pool.map if pool else map
+        list(run(lambda a, b: work(edges[a : b + 1], cells[a:b]), places[:-1], places[1:]))
 
 
 @dataclass(frozen=True)
