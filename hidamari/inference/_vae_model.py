@@ -68,6 +68,7 @@ class Batch(NamedTuple):
     seen: jax.Array  # (B, T, D) bool
     step: jax.Array  # (B, T) int, negative where a trial starts
     gaps: jax.Array  # (S,)
+    rows: Any = None  # places in (B T) of all frames that saw something, B T as a filler; None: every one
 
 
 def chains(parameters: Parameters, form: Form, gaps: jax.Array, step: jax.Array) -> StateSpace:
@@ -174,7 +175,13 @@ def truncated(J: jax.Array, rank: int) -> jax.Array:
 def encode(parameters: Parameters, form: Form, batch: Batch) -> Sites:
     """Sites (B, T, L) and (B, T, L, L), or (B, T, L), of every frame of a batch."""
     B, T, D = batch.y.shape
-    y, seen = batch.y.reshape(-1, D), batch.seen.reshape(-1, D)
-    x, trust = point(parameters, form, y, batch.inputs.reshape(-1, D), seen)
-    sites = linearise(parameters, form, y, seen, x, trust)
+    y, inputs, seen = (part.reshape(-1, D) for part in (batch.y, batch.inputs, batch.seen))
+    if batch.rows is not None:
+        y, inputs, seen = (part.at[batch.rows].get(mode="fill", fill_value=0) for part in (y, inputs, seen))
+    sites = linearise(parameters, form, y, seen, *point(parameters, form, y, inputs, seen))
+    if batch.rows is not None:
+        sites = (
+            jnp.zeros((B * T, *part.shape[1:]), part.dtype).at[batch.rows].set(part, mode="drop")
+            for part in sites
+        )
     return Sites(*(part.reshape(B, T, *part.shape[1:]) for part in sites))

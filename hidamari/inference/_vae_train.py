@@ -11,6 +11,7 @@ import optax
 
 from hidamari.inference import _vae_elbo
 from hidamari.inference._vae_model import Batch, Form, Parameters, log_prob, read
+from hidamari.inference._vae_slopes import q_of, slopes
 from hidamari.inference.vae_data import Aside, Frames
 
 __all__ = ["Settings", "Trained", "as_batch", "held_out", "train"]
@@ -50,19 +51,16 @@ def as_batch(frames: Frames) -> Batch:
     return Batch(*map(jnp.asarray, (frames.y, frames.inputs, frames.seen, frames.step, frames.gaps)))
 
 
-@eqx.filter_jit
 def held_out(
-    parameters: Parameters,
-    form: Form,
-    batch: Batch,
-    y: Any,
-    asked: Any,
-    key: Any,
-    n: int,
-    refinements: int = 0,
+    parameters: Parameters, form: Form, batch: Batch, y: Any, asked: Any, key: Any, n: int
 ) -> jax.Array:
     """Mean log density of the entries that were asked for, by the mixture of n draws."""
-    q = _vae_elbo.posterior(parameters, form, batch, refinements)
+    return _density(parameters, form, q_of(parameters, form, batch), y, asked, key, n)
+
+
+@eqx.filter_jit
+def _density(parameters, form, q, y, asked, key, n):
+    """That of `held_out`, given q."""
     z = _vae_elbo.draws(q, key, n)
     eta = jax.vmap(lambda one: read(parameters, one))(z.reshape(-1, z.shape[-1])).reshape(n, *y.shape)
     density = jax.nn.logsumexp(log_prob(parameters, form, y, eta), axis=0) - jnp.log(n)
@@ -85,6 +83,7 @@ def train(
     total = per_epoch * settings.max_epochs
     state = _OPTIMISER.init(eqx.filter(parameters, eqx.is_inexact_array))
     entries = float(frames.seen.sum()) / n
+    capacity = int(np.sort(frames.seen.any(2).sum(1))[-size:].sum())  # of any minibatch
 
     def judge(parameters: Parameters) -> float:
         return float(held_out(parameters, form, rest, y, asked, jax.random.key(1), _DRAWS))
@@ -100,17 +99,10 @@ def train(
             rate = settings.learning_rate * (_LAST + (1 - _LAST) * 0.5 * (1 + np.cos(np.pi * done / total)))
             beta = settings.beta * min(1.0, 0.1 + done / max(1.0, 0.1 * total))
             key = jax.random.fold_in(jax.random.key(seed), done)
-            parameters, state, gain = _step(
-                parameters,
-                state,
-                form,
-                _part(frames, which),
-                key,
-                beta,
-                _rates(settings, rate),
-                settings.n_samples,
-            )
-            value += float(gain)
+            part = _part(frames, which, capacity)
+            gain, slope = slopes(parameters, form, part, key, settings.n_samples, beta)
+            parameters, state = _update(parameters, state, slope, form.tied, _rates(settings, rate))
+            value += gain
         history.append(value / (per_epoch * entries))
         curve.append(judge(parameters))
         if report:
@@ -126,32 +118,31 @@ def train(
     return Trained(kept, np.array(history), np.array(curve), at, converged, message)
 
 
-def _part(frames: Frames, which: np.ndarray) -> Batch:
+def _part(frames: Frames, which: np.ndarray, capacity: int) -> Batch:
     """Some of the sequences, with their own gaps where all have more than these have rows."""
-    step, gaps = frames.step[which], frames.gaps
+    step, gaps, seen = frames.step[which], frames.gaps, frames.seen[which]
     if len(gaps) > step.size:
         gaps = np.where(step < 0, 0.0, gaps[step]).ravel()
         step = np.where(step < 0, -1, np.arange(step.size).reshape(step.shape))
-    return Batch(*map(jnp.asarray, (frames.y[which], frames.inputs[which], frames.seen[which], step, gaps)))
+    rows = np.full(capacity, step.size)
+    some = np.flatnonzero(seen.any(2))
+    rows[: len(some)] = some
+    return Batch(*map(jnp.asarray, (frames.y[which], frames.inputs[which], seen, step, gaps, rows)))
 
 
-def _rates(settings: Settings, rate: float) -> tuple[float, float, float, float]:
+def _rates(settings: Settings, rate: float) -> jax.Array:
     """Of kernels, of the linear part, of networks, and of their decay."""
-    return settings.kernel_rate * rate, settings.linear_rate * rate, rate, settings.decay * rate
+    factors = settings.kernel_rate, settings.linear_rate, 1.0, settings.decay
+    return jnp.asarray(rate * np.array(factors))
 
 
 @eqx.filter_jit
-def _step(parameters, state, form, batch, key, beta, rates, n):
-    """One update of everything that is learnt."""
-
-    def loss(p):
-        return -_vae_elbo.elbo(p, form, batch, key, n, beta).value.mean()
-
-    value, slope = eqx.filter_value_and_grad(loss)(parameters)
-    slope = slope._replace(kernel=_together(slope.kernel, form.tied))
+def _update(parameters, state, slope, tied, rates):
+    """One step up of everything that is learnt."""
+    slope = jax.tree.map(lambda own: -own, slope._replace(kernel=_together(slope.kernel, tied)))
     change: Any
     change, state = _OPTIMISER.update(slope, state)
-    kernel, linear, network, decay = (jnp.asarray(rate, jnp.float64) for rate in rates)
+    kernel, linear, network, decay = rates
 
     def moved(own, by):
         if by is None:
@@ -169,7 +160,7 @@ def _step(parameters, state, form, batch, key, beta, rates, n):
         of_network(parameters.decoder, change.decoder),
         of_network(parameters.encoder, change.encoder),
     )
-    return eqx.apply_updates(parameters, change), state, -value
+    return eqx.apply_updates(parameters, change), state
 
 
 def _together(slope: jax.Array, tied: tuple[int, ...]) -> jax.Array:
