@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hidamari.models.cvhm import CVHM
     from hidamari.models.dcdp import DCDP
     from hidamari.models.markov_gp import MarkovGP
+    from hidamari.models.mgpvae import MGPVAE
     from hidamari.models.online import OnlineChangePoints
     from hidamari.statespace.kernels import (
         Constant,
@@ -44,6 +45,7 @@ __all__ = [
     "ARNet",
     "CVHM",
     "DCDP",
+    "MGPVAE",
     "Bernoulli",
     "Binomial",
     "Constant",
@@ -92,6 +94,7 @@ _HOMES = {
     "models.dcdp": ("DCDP",),
     "models.online": ("OnlineChangePoints",),
     "models.markov_gp": ("MarkovGP",),
+    "models.mgpvae": ("MGPVAE",),
     "datasets.spikes": ("bin_spikes",),
     "estimator": ("load",),
 }

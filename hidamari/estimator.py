@@ -31,7 +31,7 @@ _FORMAT_VERSION = 1
 _MAX_HEADER = 1 << 20  # bytes; a header with a hundred kernels needs 20,000
 
 # The closed registry: a file names a class, and only these names are ever looked up, as hidamari.NAME.
-_ESTIMATORS = frozenset({"ARNet", "CVHM", "DCDP", "MarkovGP", "OnlineChangePoints"})
+_ESTIMATORS = frozenset({"ARNet", "CVHM", "DCDP", "MGPVAE", "MarkovGP", "OnlineChangePoints"})
 _PARTS = frozenset(
     {"Constant", "Cosine", "HidaMatern", "Matern", "Periodic", "Product", "QuasiPeriodic"}
     | {"SquaredExponential", "Sum", "Wiener"}

@@ -93,6 +93,38 @@ MODELS = {
         COUNTS,
         SMOOTHER,
     ),
+    # Epochs of no learning: what is compiled for it is tested elsewhere.
+    "MGPVAE": Row(
+        {"n_latents": 1, "decoder": (), "encoder": (), "max_epochs": 0, "progress": False},
+        {
+            "n_latents": 2,
+            "kernel": [hd.Matern(1, 5.0), hd.HidaMatern(0, 10.0, 0.1, 0.3)],
+            "likelihood": "gaussian",
+            "decoder": [3],
+            "encoder": (4,),
+            "sites": 1,
+            "learn_kernel": False,
+            "max_epochs": 0,
+            "validation": 0.2,
+            "refinements": 1,
+            "bin_s": 0.5,
+            "random_state": 3,
+            "progress": False,
+        },
+        SERIES,
+        {
+            "transform": (),
+            "impute": (None, 2),
+            "reconstruct": (SERIES[:20],),
+            "predict": ([0.1, 40.2],),
+            "forecast": (2,),
+            "sample": (2,),
+            "score": (),
+            "log_predictive": (SERIES,),
+        },
+        ("loadings_", "bias_", "noise_", "elbo_history_", "validation_"),
+        latents=False,
+    ),
     "DCDP": Row(
         {},
         {
@@ -197,7 +229,7 @@ def test_fit_returns_itself_and_changes_no_argument(case):
 def test_questions_before_a_fit(case):
     make, arguments, _ = case
     for method, given in MODELS[make.__name__].methods.items():
-        message = rf"{make.__name__} is not fitted yet; call fit\([yX]\) first"
+        message = rf"{make.__name__} is not fitted yet; call fit\([yXY]\) first"
         with pytest.raises(NotFittedError, match=message):
             getattr(make(**arguments), method)(*given)
 

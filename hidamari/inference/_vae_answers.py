@@ -1,0 +1,306 @@
+"""What a fitted autoencoder answers: latents at any times, paths, and what frames they make.
+
+The posterior of latents under the encoder's sites is exact and comes from the compiled core, all sequences
+on one time axis. What passes through the decoder is averaged over points of its normal, the same for every
+row, so that answers are smooth in time and do not depend on what else is asked. The points have exactly the
+normal's mean and covariance: moments of linear decoders under Gaussian noise are exact.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hidamari.inference import _vae_model
+from hidamari.inference._vae_model import Form, Parameters
+from hidamari.inference.posterior import condition, site_kl
+from hidamari.inference.vae_data import Scale, lay_frames
+from hidamari.statespace import kalman
+from hidamari.statespace.kernels import bank, steps
+from hidamari.statespace.types import Sites
+
+__all__ = [
+    "Fitted",
+    "Latents",
+    "densities",
+    "evidence_bound",
+    "expectations",
+    "frames_of",
+    "latents",
+    "merge",
+    "observations",
+    "paths",
+    "prior_paths",
+]
+
+_HALF = 32  # points of a normal, without their mirror images
+_HALF_DENSITY = 128  # of a density, whose tails few points miss
+_BLOCK = 128  # frames that pass the decoder at once
+
+
+class Fitted(NamedTuple):
+    """A model that was learnt, on the scale of the user's data through `scale`."""
+
+    parameters: Parameters
+    form: Form
+    scale: Scale
+    refinements: int
+
+    @property
+    def plain(self) -> Form:
+        """The form without its kernels, which only the core needs: programs are compiled for each form."""
+        return self.form._replace(kernels=())
+
+    def standard(self, rows: np.ndarray) -> np.ndarray:
+        """Frames on the scale of the model, 0 where not observed."""
+        centre, width = self.scale
+        return np.where(np.isnan(rows), 0.0, (rows - centre) / width)
+
+
+class Latents(NamedTuple):
+    """The posterior of latents at rows of one axis."""
+
+    mean: np.ndarray  # (M, L)
+    cov: np.ndarray  # (M, L, L)
+
+
+# ------------------------------------------------------------------------------------- latents, by the core
+
+
+def merge(
+    clocks: Sequence[np.ndarray], new: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Both time axes of every sequence in one, rows of the old, and rows of the new, all in their order."""
+    both, old_rows, new_rows, start = [], [], [], 0
+    for own, other in zip(clocks, new):
+        every = np.concatenate([own, other])
+        order = np.argsort(every, kind="stable")
+        place = start + order.argsort(kind="stable")
+        both.append(every[order])
+        old_rows.append(place[: len(own)])
+        new_rows.append(place[len(own) :])
+        start += len(every)
+    return both, np.concatenate(old_rows), np.concatenate(new_rows)
+
+
+def latents(
+    fitted: Fitted,
+    rows: np.ndarray,
+    clocks: Sequence[np.ndarray],
+    new: Sequence[np.ndarray] | None = None,
+    n_threads: int | None = None,
+) -> Latents:
+    """Posterior at new times given frames (T, D), NaN where not observed; by default at their own times."""
+    sites = sites_of(fitted, rows, clocks, n_threads)
+    if new is None:
+        mean, cov, _ = condition(_chains(fitted, clocks), dense(sites), n_threads)
+        return Latents(mean, cov)
+    both, at, asked = merge(clocks, new)
+    mean, cov, _ = condition(_chains(fitted, both), _spread(sites, at, len(at) + len(asked)), n_threads)
+    return Latents(mean[asked], cov[asked])
+
+
+def paths(
+    fitted: Fitted,
+    rows: np.ndarray,
+    clocks: Sequence[np.ndarray],
+    new: Sequence[np.ndarray] | None,
+    n: int,
+    rng: np.random.Generator,
+    n_threads: int | None = None,
+) -> np.ndarray:
+    """Joint draws of whole posterior paths, (n, M, L)."""
+    sites = sites_of(fitted, rows, clocks, n_threads)
+    if new is None:
+        return kalman.sample(_chains(fitted, clocks), dense(sites), n, rng, n_threads=n_threads)
+    both, at, asked = merge(clocks, new)
+    sites = _spread(sites, at, len(at) + len(asked))
+    return kalman.sample(_chains(fitted, both), sites, n, rng, n_threads=n_threads)[:, asked]
+
+
+def prior_paths(fitted: Fitted, times: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Joint draws of paths of new sequences, (n, M, L)."""
+    L = len(fitted.form.kernels)
+    empty = Sites(np.zeros((len(times), L)), np.zeros((len(times), L, L)))
+    return kalman.sample(_chains(fitted, [times]), empty, n, rng)
+
+
+def sites_of(
+    fitted: Fitted, rows: np.ndarray, clocks: Sequence[np.ndarray], n_threads: int | None = None
+) -> Sites:
+    """Sites of frames, linearised again at the posterior mean as often as the model says."""
+    y, inputs, seen = _laid(fitted, rows)
+    with jax.enable_x64(True):
+        sites = _encoded(fitted.parameters, fitted.plain, y, inputs, seen)
+    sites = Sites(*(np.asarray(part)[: len(rows)] for part in sites))
+    for _ in range(fitted.refinements):
+        mean, _, _ = condition(_chains(fitted, clocks), dense(sites), n_threads)
+        x = np.zeros((len(y), mean.shape[1]))
+        x[: len(rows)] = mean
+        with jax.enable_x64(True):
+            sites = _linearised(fitted.parameters, fitted.plain, y, seen, x)
+        sites = Sites(*(np.asarray(part)[: len(rows)] for part in sites))
+    return sites
+
+
+def dense(sites: Sites) -> Sites:
+    """Sites with whole matrices."""
+    j, J = sites
+    if J.ndim == 3:
+        return sites
+    return Sites(j, J[:, :, None] * np.eye(J.shape[1]))
+
+
+def _spread(sites: Sites, rows: np.ndarray, n_rows: int) -> Sites:
+    """The sites on some of the rows of a longer axis, nothing on the others."""
+    j, J = dense(sites)
+    wide = Sites(np.zeros((n_rows, j.shape[1])), np.zeros((n_rows, *J.shape[1:])))
+    wide.j[rows], wide.J[rows] = j, J
+    return wide
+
+
+def _chains(fitted: Fitted, clocks: Sequence[np.ndarray]) -> Any:
+    """The prior of the latents on the times of all sequences."""
+    return bank(list(fitted.form.kernels), *steps(list(clocks)))
+
+
+def _laid(fitted: Fitted, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, what encoders read of them, and what was seen, padded to one of a few lengths."""
+    frames = lay_frames([rows], [np.arange(len(rows))], fitted.scale, fitted.form.likelihood)
+    return frames.y[0], frames.inputs[0], frames.seen[0]
+
+
+@eqx.filter_jit
+def _encoded(parameters: Parameters, form: Form, y: Any, inputs: Any, seen: Any) -> Sites:
+    """Sites of flat frames (N, D)."""
+    x, trust = _vae_model.point(parameters, form, y, inputs, seen)
+    return _vae_model.linearise(parameters, form, y, seen, x, trust)
+
+
+@eqx.filter_jit
+def _linearised(parameters: Parameters, form: Form, y: Any, seen: Any, x: Any) -> Sites:
+    """Sites of flat frames linearised at x, fully trusted."""
+    return _vae_model.linearise(parameters, form, y, seen, x, jnp.ones((len(x), 1), x.dtype))
+
+
+# ------------------------------------------------------------------------------------- frames, by the decoder
+
+
+def expectations(fitted: Fitted, at: Latents, noise: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (M, D) of frames; without the noise those of the expected frame."""
+    mean, spread, own = _through(fitted, _moments, at)
+    centre, width = fitted.scale
+    return centre + width * mean, width**2 * (spread + own if noise else spread)
+
+
+def densities(fitted: Fitted, at: Latents, y: np.ndarray) -> np.ndarray:
+    """Log density of every entry of y (M, D) by itself, a mixture over the latents; NaN where y is.
+
+    Linear decoders with Gaussian noise make it a normal.
+    """
+    if fitted.parameters.decoder is None and fitted.form.likelihood == "gaussian":
+        mean, var = expectations(fitted, at)
+        return -0.5 * ((y - mean) ** 2 / var + np.log(2.0 * np.pi * var))
+    found = _through(fitted, _mixture, at, fitted.standard(y), half=_HALF_DENSITY)[0]
+    return np.where(np.isnan(y), np.nan, found - np.log(fitted.scale.spread))
+
+
+def frames_of(fitted: Fitted, z: np.ndarray) -> np.ndarray:
+    """Expected frames (..., D) given latents (..., L)."""
+    mean = _blocks(fitted, _expected, z.reshape(-1, z.shape[-1]))[0]
+    centre, width = fitted.scale
+    return (centre + width * mean).reshape(*z.shape[:-1], -1)
+
+
+def observations(fitted: Fitted, expected: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws of frames around expected ones (..., D)."""
+    if fitted.form.likelihood == "gaussian":
+        deviation = fitted.scale.spread * np.exp(0.5 * np.asarray(fitted.parameters.noise))
+        return expected + deviation * rng.standard_normal(expected.shape)
+    if fitted.form.likelihood == "bernoulli":
+        return (rng.random(expected.shape) < expected).astype(np.float64)
+    return rng.poisson(expected).astype(np.float64)
+
+
+def evidence_bound(
+    fitted: Fitted, rows: np.ndarray, clocks: Sequence[np.ndarray], n_threads: int | None = None
+) -> float:
+    """The ELBO of all frames (T, D), in nats on the scale of the data."""
+    sites = dense(sites_of(fitted, rows, clocks, n_threads))
+    mean, cov, log_norm = condition(_chains(fitted, clocks), sites, n_threads)
+    gain = _through(fitted, _gain, Latents(mean, cov), fitted.standard(rows))[0] - np.log(fitted.scale.spread)
+    return float(gain[~np.isnan(rows)].sum()) - site_kl(sites, mean, cov, log_norm)
+
+
+@eqx.filter_jit
+def _expected(parameters: Parameters, form: Form, z: Any) -> tuple:
+    """Expected frames of latents (N, L)."""
+    eta = jax.vmap(lambda one: _vae_model.read(parameters, one))(z)
+    return (_vae_model.expected(parameters, form, eta)[0],)
+
+
+@eqx.filter_jit
+def _moments(parameters: Parameters, form: Form, e: Any, mean: Any, root: Any) -> tuple:
+    """Mean of frames, variance of their expectation, expectation of their variance, (N, D) each."""
+    m, v = _vae_model.expected(parameters, form, _read_points(parameters, e, mean, root))
+    return m.mean(0), m.var(0), v.mean(0)
+
+
+@eqx.filter_jit
+def _mixture(parameters: Parameters, form: Form, e: Any, mean: Any, root: Any, y: Any) -> tuple:
+    """Log of the mean density of each entry."""
+    found = _vae_model.log_prob(parameters, form, y, _read_points(parameters, e, mean, root))
+    return (jax.nn.logsumexp(found, axis=0) - jnp.log(len(e)),)
+
+
+@eqx.filter_jit
+def _gain(parameters: Parameters, form: Form, e: Any, mean: Any, root: Any, y: Any) -> tuple:
+    """Mean of the log density of each entry."""
+    return (_vae_model.log_prob(parameters, form, y, _read_points(parameters, e, mean, root)).mean(0),)
+
+
+def _read_points(parameters: Parameters, e: Any, mean: Any, root: Any) -> Any:
+    """eta (S, N, D) at points (S, L) of the normals of N rows."""
+    z = mean + jnp.einsum("nlm,sm->snl", root, e)
+    eta = jax.vmap(lambda one: _vae_model.read(parameters, one))(z.reshape(-1, z.shape[-1]))
+    return eta.reshape(*z.shape[:2], -1)
+
+
+def _through(
+    fitted: Fitted, program: Callable, at: Latents, *more: np.ndarray, half: int = _HALF
+) -> tuple[np.ndarray, ...]:
+    """A program over points of the normals, in blocks of rows."""
+    try:
+        root = np.linalg.cholesky(at.cov)
+    except np.linalg.LinAlgError:  # a variance that is nothing but rounding
+        values, vectors = np.linalg.eigh(at.cov)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+    return _blocks(fitted, program, at.mean, root, *more, points=_points(half, at.mean.shape[1]))
+
+
+def _blocks(
+    fitted: Fitted, program: Callable, *rows: np.ndarray, points: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """A program over blocks of rows, padded to a power of two."""
+    n = len(rows[0])
+    size = min(_BLOCK, 1 << (n - 1).bit_length())
+    shared = () if points is None else (points,)
+    found = []
+    with jax.enable_x64(True):
+        for first in range(0, n, size):
+            parts = [own[first : first + size] for own in rows]
+            many = len(parts[0])
+            parts = [np.concatenate([own, np.zeros((size - many, *own.shape[1:]))]) for own in parts]
+            answer = program(fitted.parameters, fitted.plain, *shared, *parts)
+            found.append([np.asarray(own)[:many] for own in answer])
+    return tuple(np.concatenate(own) for own in zip(*found))
+
+
+def _points(half: int, n_latents: int) -> np.ndarray:
+    """Points of a standard normal (S, L) and their mirror images, of exactly its mean and covariance."""
+    e = np.random.default_rng(0).standard_normal((max(half, 2 * n_latents), n_latents))
+    e = e @ np.linalg.inv(np.linalg.cholesky(e.T @ e / len(e))).T
+    return np.concatenate([e, -e])
