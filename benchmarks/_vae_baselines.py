@@ -23,6 +23,7 @@ import hidamari as hd
 
 Z = {"50 %": 0.6744897501960817, "90 %": 1.6448536269514722}
 COLUMNS = ("RMSE", "NLL", "CRPS", "50 %", "90 %", "CPU s")
+_DIGITS = {"RMSE": 4, "CRPS": 4, "CPU s": 1}
 _BINS = np.array([1, 2, 3, 5, 8, 13, 21])  # distances to the nearest value seen, in rows
 
 
@@ -204,17 +205,29 @@ def factor_analysis(
     return Guess(mean * spread + centre, sd * spread), model
 
 
-def mgpvae(train: np.ndarray, test: np.ndarray, truth: np.ndarray, **options: Any) -> tuple[Guess, Any]:
-    """hd.MGPVAE, its imputations and 100 draws of them."""
+def mgpvae(
+    train: np.ndarray,
+    test: np.ndarray,
+    truth: np.ndarray,
+    frame: tuple[int, ...] | None = None,
+    **options: Any,
+) -> tuple[Guess, Any]:
+    """hd.MGPVAE, its imputations and 100 draws of them, for frames of a shape."""
+    form, flat = (frame or train.shape[2:]), test.shape
+    train, test, truth = (y.reshape(*y.shape[:2], *form) for y in (train, test, truth))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = hd.MGPVAE(**({"progress": False} | options)).fit(train)
-    found = model.impute(test, n_draws=100, random_state=0)
-    dims = ("trial", "time", "unit")
-    density = model.log_predictive(truth, test)["log_density"].transpose(*dims).values
-    mean, sd = (found[name].transpose(*dims).values for name in ("mean", "var"))
-    draws = found["observation_draw"].transpose("draw", *dims).values
-    return Guess(mean, np.sqrt(sd), draws, density), model
+    found = model.impute(test, n_draws=100, random_state=0).transpose("draw", "trial", "time", ...)
+    density = model.log_predictive(truth, test)["log_density"].transpose("trial", "time", ...)
+    mean, variance, density = (a.values.reshape(flat) for a in (found["mean"], found["var"], density))
+    draws = found["observation_draw"].values.reshape(-1, *flat)
+    return Guess(mean, np.sqrt(variance), draws, density), model
+
+
+def about(model: Any) -> dict[str, Any]:
+    """What to keep of a fitted hd.MGPVAE beside its scores."""
+    return {"epochs": model.n_epochs_, "of": len(model.elbo_history_), "period": model.period_}
 
 
 # -------------------------------------------------------------------------------------------- rows and tables
@@ -232,25 +245,20 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float]:
     return run(), time.process_time() - start
 
 
-def average(rows: list[dict[str, Any]], columns: tuple[str, ...] = COLUMNS) -> dict[str, Any]:
-    """Means over seeds or splits, with the single values kept."""
-    mean = {name: float(np.mean([row[name] for row in rows])) for name in columns}
-    return mean | {"runs": rows}
-
-
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown of all methods, one row each."""
-    lines = ["| method | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for method, row in results.items():
-        cells = [f"{row[c]:.{1 if c == 'CPU s' else 4 if c in ('RMSE', 'CRPS') else 3}f}" for c in COLUMNS]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+def table(results: Mapping[str, Mapping[str, Any]], columns: tuple[str, ...] = COLUMNS) -> str:
+    """Markdown of all methods, one row each: means over runs."""
+    lines = ["| method | " + " | ".join(columns) + " | runs |", "|---" * (len(columns) + 2) + "|"]
+    for method, runs in results.items():
+        mean = {name: np.mean([row[name] for row in runs.values()]) for name in columns}
+        cells = [f"{mean[c]:.{_DIGITS.get(c, 3)}f}" for c in columns]
+        lines.append(f"| {method} | " + " | ".join(cells) + f" | {len(runs)} |")
     return "\n".join(lines)
 
 
-def store(path: Path | None, task: str, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Results of a task with those already kept in the file; write them if there is one."""
+def store(path: Path | None, task: str, method: str, run: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the scores of one run beside those already in the file, if there is one; all of the task."""
     kept = json.loads(path.read_text()) if path is not None and path.exists() else {}
-    kept.setdefault(task, {}).update(results)
+    kept.setdefault(task, {}).setdefault(method, {})[str(run)] = dict(row)
     if path is not None:
         path.write_text(json.dumps(kept, indent=1) + "\n")
     return kept[task]

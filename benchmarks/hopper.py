@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _vae_baselines import NAIVE, average, factor_analysis, mgpvae, naive, scores, spline, store, table, timed
+from _vae_baselines import NAIVE, about, factor_analysis, mgpvae, naive, scores, spline, store, table, timed
 
 import hidamari as hd
 
@@ -32,7 +32,8 @@ def run(name: str, x: np.ndarray, hidden: np.ndarray) -> dict[str, Any]:
     elif name == ANALYSIS:
         (guess, _), seconds = timed(lambda: factor_analysis(y, y, KERNELS))
     else:
-        (guess, _), seconds = timed(lambda: mgpvae(y, y, x, **MODELS[name]))
+        (guess, model), seconds = timed(lambda: mgpvae(y, y, x, **MODELS[name]))
+        return scores(guess, x, hidden) | {"CPU s": seconds} | about(model)
     return scores(guess, x, hidden) | {"CPU s": seconds}
 
 
@@ -47,10 +48,9 @@ def main() -> None:
     with np.load(options.file) as stored:
         x = stored["sequence"].astype(float)[None]
         hidden = np.broadcast_to(~stored["observed"][None, :, None], x.shape)
-    results: dict[str, Any] = {}
+    kept: dict[str, Any] = {}
     for name in options.methods:
-        results[name] = average([run(name, x, hidden)])
-        kept = store(options.json, "sequence", results)
+        kept |= store(options.json, "sequence", name, 0, run(name, x, hidden))
     print(table(kept))
     print("the authors' checkpoint:", ", ".join(f"{name} {value}" for name, value in AUTHORS.items()))
 

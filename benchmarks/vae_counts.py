@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _vae_baselines import average, draw_scores, store, timed
+from _vae_baselines import about, draw_scores, store, table, timed
 from baselines import smooth
 from scipy.special import gammaln, logsumexp
 
@@ -80,15 +80,16 @@ MODELS = {
 }
 
 
-def run(name: str, world: str, seed: int) -> dict[str, float]:
+def run(name: str, world: str, seed: int, options: dict[str, Any]) -> dict[str, Any]:
     """Scores of a method on one draw of a world."""
     counts, expected, hidden = make(world, seed)
     y = np.where(hidden, np.nan, counts)
     train, test, asked = y[:N_TRAIN], y[N_TRAIN:], hidden[N_TRAIN:]
-    truth = counts[N_TRAIN:][asked]
+    truth, more = counts[N_TRAIN:][asked], {}
     null = np.broadcast_to(train.mean(axis=(0, 1)), test.shape)[asked]
     if name in MODELS:
-        seconds, found = _mgpvae(train, test, counts[N_TRAIN:], asked, MODELS[name] | {"random_state": seed})
+        settings = MODELS[name] | {"random_state": seed}
+        seconds, found, more = _mgpvae(train, test, counts[N_TRAIN:], asked, settings | options)
     else:
         if name == "true rates":
             rates, seconds = expected[None, N_TRAIN:], 0.0
@@ -106,7 +107,7 @@ def run(name: str, world: str, seed: int) -> dict[str, float]:
         for title, share in (("50 %", 0.5), ("90 %", 0.9))
     }
     crps = draw_scores(draws, truth)["CRPS"]
-    return {"bits": float(bits), "NLL": float(-density.mean()), "CRPS": crps, "CPU s": seconds} | cover
+    return {"bits": float(bits), "NLL": float(-density.mean()), "CRPS": crps, "CPU s": seconds} | cover | more
 
 
 def _told(rates: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,8 +118,8 @@ def _told(rates: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     return rates.mean(axis=0), logsumexp(terms, axis=0) - np.log(len(rates)), draws.astype(float)
 
 
-def _mgpvae(train, test, counts, asked, options) -> tuple[float, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Seconds, and expected counts, log densities and draws of the counts asked for, by hd.MGPVAE."""
+def _mgpvae(train, test, counts, asked, options):
+    """Seconds, then expected counts, log densities and draws of the counts asked for, by hd.MGPVAE."""
 
     def go():
         model = hd.MGPVAE(likelihood="poisson", bin_s=BIN, progress=False, **options).fit(train)
@@ -128,7 +129,8 @@ def _mgpvae(train, test, counts, asked, options) -> tuple[float, tuple[np.ndarra
     dims = ("trial", "time", "unit")
     density = model.log_predictive(np.where(asked, counts, np.nan), test)["log_density"].transpose(*dims)
     draws = found["observation_draw"].transpose("draw", *dims).values[:, asked]
-    return seconds, (found["mean"].transpose(*dims).values[asked], density.values[asked], draws)
+    mean = found["mean"].transpose(*dims).values[asked]
+    return seconds, (mean, density.values[asked], draws), about(model)
 
 
 def main() -> None:
@@ -139,17 +141,17 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", default=["linear", "fields"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=every)
+    parser.add_argument("--epochs", type=int, help="at most so many for MGPVAE")
     parser.add_argument("--json", type=Path, help="keep the figures here, beside those already there")
     options = parser.parse_args()
     for world in options.worlds:
         kept: dict[str, Any] = {}
         for name in options.methods:
-            rows = [run(name, world, seed) for seed in options.seeds]
-            kept = store(options.json, world, kept | {name: average(rows, COLUMNS)})
-            print(f"{world}, {name}: {kept[name]['bits']:.3f}", flush=True)
-        print(f"| {world} | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
-        for name, row in kept.items():
-            print(f"| {name} | " + " | ".join(f"{row[c]:.3f}" for c in COLUMNS) + " |")
+            for seed in options.seeds:
+                row = run(name, world, seed, {} if options.epochs is None else {"max_epochs": options.epochs})
+                kept |= store(options.json, world, name, seed, row)
+                print(f"{world}, seed {seed}, {name}: {row['bits']:.3f}", flush=True)
+        print(table(kept, COLUMNS))
 
 
 if __name__ == "__main__":
