@@ -1,5 +1,8 @@
 """What a fitted autoencoder answers: latents at any times, paths, and what frames they make.
 
+Rows of frames are flat. In space a frame is N locations of D entries each, and the core follows the white
+processes of `_vae_space`; what goes through the networks has a row for each time and location.
+
 The posterior of latents under the encoder's sites is exact and comes from the compiled core, all sequences
 on one time axis. What passes through the decoder is averaged over points of its normal, the same for every
 row, so that answers are smooth in time and do not depend on what else is asked. The points have exactly the
@@ -16,11 +19,12 @@ import numpy as np
 
 from hidamari.inference import _vae_model
 from hidamari.inference._vae_model import Form, Parameters
+from hidamari.inference._vae_space import Space, at_locations, lift, residual_root
 from hidamari.inference.posterior import condition, site_kl
 from hidamari.inference.vae_data import Scale, lay_frames
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import bank, steps
-from hidamari.statespace.types import Sites
+from hidamari.statespace.types import Sites, StateSpace
 
 __all__ = [
     "Fitted",
@@ -48,6 +52,7 @@ class Fitted(NamedTuple):
     form: Form
     scale: Scale
     refinements: int
+    space: Space | None = None
 
     @property
     def plain(self) -> Form:
@@ -92,58 +97,103 @@ def latents(
     clocks: Sequence[np.ndarray],
     new: Sequence[np.ndarray] | None = None,
     n_threads: int | None = None,
+    place: Space | None = None,
 ) -> Latents:
-    """Posterior at new times given frames (T, D), NaN where not observed; by default at their own times."""
+    """Posterior at new times given frames (T, D), NaN where not observed; by default at their own times.
+
+    Models of space have a row for each time and location, by default those of the frames.
+    """
     sites = sites_of(fitted, rows, clocks, n_threads)
     if new is None:
-        mean, cov, _ = condition(_chains(fitted, clocks), dense(sites), n_threads)
-        return Latents(mean, cov)
-    both, at, asked = merge(clocks, new)
-    mean, cov, _ = condition(_chains(fitted, both), _spread(sites, at, len(at) + len(asked)), n_threads)
-    return Latents(mean[asked], cov[asked])
+        mean, cov, _ = condition(_chains(fitted, clocks), sites, n_threads)
+    else:
+        both, at, asked = merge(clocks, new)
+        sites = _spread(sites, at, len(at) + len(asked))
+        mean, cov, _ = condition(_chains(fitted, both), sites, n_threads)
+        mean, cov = mean[asked], cov[asked]
+    return _read_latents(fitted, mean, cov, place)
 
 
 def paths(
     fitted: Fitted,
     rows: np.ndarray,
     clocks: Sequence[np.ndarray],
-    new: Sequence[np.ndarray] | None,
     n: int,
     rng: np.random.Generator,
     n_threads: int | None = None,
 ) -> np.ndarray:
-    """Joint draws of whole posterior paths, (n, M, L)."""
+    """Joint draws of whole posterior paths, (n, T, L), or (n, T, N, L) in space."""
     sites = sites_of(fitted, rows, clocks, n_threads)
-    if new is None:
-        return kalman.sample(_chains(fitted, clocks), dense(sites), n, rng, n_threads=n_threads)
-    both, at, asked = merge(clocks, new)
-    sites = _spread(sites, at, len(at) + len(asked))
-    return kalman.sample(_chains(fitted, both), sites, n, rng, n_threads=n_threads)[:, asked]
+    z = kalman.sample(_chains(fitted, clocks), sites, n, rng, n_threads=n_threads)
+    return _placed(fitted, z, clocks, rng)
 
 
 def prior_paths(fitted: Fitted, times: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Joint draws of paths of new sequences, (n, M, L)."""
-    L = len(fitted.form.kernels)
-    empty = Sites(np.zeros((len(times), L)), np.zeros((len(times), L, L)))
-    return kalman.sample(_chains(fitted, [times]), empty, n, rng)
+    """Joint draws of paths of a new sequence, (n, T, L), or (n, T, N, L) in space."""
+    z = _drawn(_chains(fitted, [times]), n, rng)
+    return _placed(fitted, z, [times], rng)
 
 
 def sites_of(
     fitted: Fitted, rows: np.ndarray, clocks: Sequence[np.ndarray], n_threads: int | None = None
 ) -> Sites:
     """Sites of frames, linearised again at the posterior mean as often as the model says."""
-    y, inputs, seen = _laid(fitted, rows)
+    flat = rows.reshape(-1, len(fitted.scale.centre))
+    y, inputs, seen = _laid(fitted, flat)
     with jax.enable_x64(True):
-        sites = _encoded(fitted.parameters, fitted.plain, y, inputs, seen)
-    sites = Sites(*(np.asarray(part)[: len(rows)] for part in sites))
+        found = _encoded(fitted.parameters, fitted.plain, y, inputs, seen)
+    sites = _lifted(fitted, found, len(flat))
     for _ in range(fitted.refinements):
-        mean, _, _ = condition(_chains(fitted, clocks), dense(sites), n_threads)
+        mean, cov, _ = condition(_chains(fitted, clocks), sites, n_threads)
+        mean = _read_latents(fitted, mean, cov).mean
         x = np.zeros((len(y), mean.shape[1]))
-        x[: len(rows)] = mean
+        x[: len(flat)] = mean
         with jax.enable_x64(True):
-            sites = _linearised(fitted.parameters, fitted.plain, y, seen, x)
-        sites = Sites(*(np.asarray(part)[: len(rows)] for part in sites))
+            found = _linearised(fitted.parameters, fitted.plain, y, seen, x)
+        sites = _lifted(fitted, found, len(flat))
     return sites
+
+
+def _lifted(fitted: Fitted, found: Sites, n: int) -> Sites:
+    """The first n sites, of what the core follows."""
+    sites = dense(Sites(*(np.asarray(part)[:n] for part in found)))
+    return sites if fitted.space is None else lift(fitted.space, sites, _variances(fitted))
+
+
+def _read_latents(fitted: Fitted, mean: np.ndarray, cov: np.ndarray, place: Space | None = None) -> Latents:
+    """Moments of latents from those of what the core follows."""
+    place = fitted.space if place is None else place
+    return (
+        Latents(mean, cov) if place is None else Latents(*at_locations(place, mean, cov, _variances(fitted)))
+    )
+
+
+def _placed(
+    fitted: Fitted, u: np.ndarray, clocks: Sequence[np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Paths of latents from those of what the core follows, (n, T, C)."""
+    space = fitted.space
+    if space is None:
+        return u
+    (N, M), L = space.B.shape, len(fitted.form.kernels)
+    n, T, _ = u.shape
+    z = np.einsum("nm,stlm->stnl", space.B, u.reshape(n, T, L, M), optimize=True)
+    if space.residual.any():
+        every = [kernel for kernel in fitted.form.kernels for _ in range(N)]
+        e = _drawn(bank(every, *steps(list(clocks))), n, rng).reshape(n, T, L, N)
+        z += np.einsum("nm,stlm->stnl", residual_root(space), e, optimize=True)
+    return z
+
+
+def _drawn(ss: StateSpace, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws of the prior, (n, T, C)."""
+    T, C = len(ss.step), len(ss.m)
+    return kalman.sample(ss, Sites(np.zeros((T, C)), np.zeros((T, C, C))), n, rng)
+
+
+def _variances(fitted: Fitted) -> np.ndarray:
+    """Prior variance of every latent."""
+    return np.array([float(kernel(0.0)) for kernel in fitted.form.kernels])
 
 
 def dense(sites: Sites) -> Sites:
@@ -156,7 +206,7 @@ def dense(sites: Sites) -> Sites:
 
 def _spread(sites: Sites, rows: np.ndarray, n_rows: int) -> Sites:
     """The sites on some of the rows of a longer axis, nothing on the others."""
-    j, J = dense(sites)
+    j, J = sites
     wide = Sites(np.zeros((n_rows, j.shape[1])), np.zeros((n_rows, *J.shape[1:])))
     wide.j[rows], wide.J[rows] = j, J
     return wide
@@ -164,7 +214,8 @@ def _spread(sites: Sites, rows: np.ndarray, n_rows: int) -> Sites:
 
 def _chains(fitted: Fitted, clocks: Sequence[np.ndarray]) -> Any:
     """The prior of the latents on the times of all sequences."""
-    return bank(list(fitted.form.kernels), *steps(list(clocks)))
+    copies = 1 if fitted.space is None else fitted.space.B.shape[1]
+    return bank([kernel for kernel in fitted.form.kernels for _ in range(copies)], *steps(list(clocks)))
 
 
 def _laid(fitted: Fitted, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -229,10 +280,11 @@ def evidence_bound(
     fitted: Fitted, rows: np.ndarray, clocks: Sequence[np.ndarray], n_threads: int | None = None
 ) -> float:
     """The ELBO of all frames (T, D), in nats on the scale of the data."""
-    sites = dense(sites_of(fitted, rows, clocks, n_threads))
+    sites = sites_of(fitted, rows, clocks, n_threads)
     mean, cov, log_norm = condition(_chains(fitted, clocks), sites, n_threads)
-    gain = _through(fitted, _gain, Latents(mean, cov), fitted.standard(rows))[0] - np.log(fitted.scale.spread)
-    return float(gain[~np.isnan(rows)].sum()) - site_kl(sites, mean, cov, log_norm)
+    at, flat = _read_latents(fitted, mean, cov), rows.reshape(-1, len(fitted.scale.centre))
+    gain = _through(fitted, _gain, at, fitted.standard(flat))[0] - np.log(fitted.scale.spread)
+    return float(gain[~np.isnan(flat)].sum()) - site_kl(sites, mean, cov, log_norm)
 
 
 @eqx.filter_jit

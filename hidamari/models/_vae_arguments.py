@@ -41,6 +41,9 @@ def check_arguments(model: Any) -> None:
     if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"random_state must be a whole number of at least 0, found {seed!r}")
     _check_kernel(model.kernel, model.n_latents, period)
+    check_whole("n_inducing", model.n_inducing, 1, optional=True)
+    if model.space is not None and not (isinstance(model.space, Kernel) and model.space.is_stationary):
+        raise ValueError(f"space must be a stationary Kernel of distances, found {model.space!r}")
 
 
 def as_sites(sites: Any, n_latents: int) -> str | int:

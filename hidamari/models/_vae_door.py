@@ -12,7 +12,17 @@ from hidamari.inference.likelihoods import Likelihood, get_likelihood
 from hidamari.models._gp_door import Clock, Observed, observe, to_labelled
 from hidamari.results import Variable
 
-__all__ = ["LIKELIHOODS", "Sequences", "as_likelihood", "check_sequences", "labelled", "read_sequences"]
+__all__ = [
+    "LIKELIHOODS",
+    "Sequences",
+    "as_likelihood",
+    "as_locations",
+    "check_locations",
+    "check_sequences",
+    "frame_axes",
+    "labelled",
+    "read_sequences",
+]
 
 LIKELIHOODS = ("gaussian", "bernoulli", "poisson")
 
@@ -112,6 +122,39 @@ def labelled(
     """Variables (M, ...) over the times of every sequence as a Dataset."""
     laid = {name: v._replace(values=np.asarray(v.values)[:, None]) for name, v in variables.items()}
     return to_labelled(laid, times, sequences.observed._replace(vector=True), coords, attrs)
+
+
+def as_locations(locations: Any, name: str = "locations") -> np.ndarray:
+    """Locations (N, p) as floats."""
+    try:
+        found = np.asarray(locations, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers (N, p), found {type(locations).__name__}") from None
+    found = found[:, None] if found.ndim == 1 else found
+    if found.ndim != 2 or 0 in found.shape or not np.isfinite(found).all():
+        raise ValueError(f"{name} must be finite numbers (N, p), found shape {np.shape(locations)}")
+    return found
+
+
+def frame_axes(Y: Any, locations: np.ndarray) -> int:
+    """Axes of a frame over locations: 1 if each has one entry, else 2."""
+    N, shape = len(locations), np.shape(Y) if isinstance(Y, np.ndarray) else ()
+    return 2 if len(shape) == 3 and shape[1] == N and shape[2] != N else 1
+
+
+def check_locations(sequences: Sequences, locations: np.ndarray) -> None:
+    """Refuse locations that are not those of the frames, or that are told twice."""
+    if sequences.shape[0] != len(locations) or len(sequences.shape) > 2:
+        raise ValueError(
+            f"locations has {len(locations)} rows, but Y has frames of shape {sequences.shape}; allowed: "
+            f"frames of shape ({len(locations)}, D) or ({len(locations)},)"
+        )
+    if len(locations) < 2:
+        raise ValueError("locations has one row; allowed: at least two (without locations for one)")
+    first = np.unique(locations, axis=0, return_index=True)[1]
+    if len(first) < len(locations):
+        again = np.setdiff1d(np.arange(len(locations)), first)[0]
+        raise ValueError(f"locations has {locations[again]} twice; allowed: each once")
 
 
 class _Block(NamedTuple):

@@ -7,11 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from hidamari.inference import _vae_answers as answers
 from hidamari.inference import _vae_networks
 from hidamari.inference._vae_answers import Fitted
 from hidamari.inference._vae_model import Form, Parameters
+from hidamari.inference._vae_space import Space, distances, farthest, space_of
 from hidamari.inference._vae_train import Settings, Trained, train
 from hidamari.inference.vae_data import Frames, Scale, lay_frames, scale_of, set_aside
 from hidamari.inference.vae_period import find_period
@@ -19,9 +21,21 @@ from hidamari.inference.vae_start import harmonic_kernels, linear_start, spread_
 from hidamari.models._vae_arguments import as_network, as_sites
 from hidamari.models._vae_door import Sequences
 from hidamari.parameters import flatten, unflatten
-from hidamari.statespace.kernels import Kernel
+from hidamari.statespace.kernels import Kernel, Matern
 
-__all__ = ["Choices", "Learned", "answers", "arrays_of", "fitted_of", "learn", "settled"]
+__all__ = [
+    "Choices",
+    "Learned",
+    "answers",
+    "arrays_of",
+    "fitted_of",
+    "learn",
+    "learn_space",
+    "place_of",
+    "settled",
+]
+
+_INDUCING = 16  # locations at most, by default
 
 
 class Choices(NamedTuple):
@@ -49,6 +63,7 @@ class Learned(NamedTuple):
     fitted: Fitted
     period: float | None
     trained: Trained
+    place: tuple[np.ndarray, np.ndarray, Kernel] | None = None  # locations, inducing ones, kernel
 
 
 def settled(model: Any, likelihood: str, shape: tuple[int, ...]) -> Choices:
@@ -81,7 +96,9 @@ def settled(model: Any, likelihood: str, shape: tuple[int, ...]) -> Choices:
 
 def fitted_of(model: Any) -> Fitted:
     """The model that an estimator has learnt, from its attributes."""
-    shape, kernels = tuple(model.frame_shape_), tuple(model.kernels_)
+    kernels, space, shape = tuple(model.kernels_), None, tuple(model.frame_shape_)
+    if hasattr(model, "locations_"):
+        space, shape = space_of(model.space_, model.locations_, model.inducing_), (len(model.centre_),)
     kinds = [
         getattr(model, name) if own == "given" else tuple(own) if isinstance(own, list) else own
         for name, own in (("decoder", model.decoder_), ("encoder", model.encoder_))
@@ -99,7 +116,49 @@ def fitted_of(model: Any) -> Fitted:
         encoder,
     )
     form = Form(kernels, (), model.likelihood_, model.exposure_, model.sites_)
-    return Fitted(parameters, form, scale, int(model.refinements))
+    return Fitted(parameters, form, scale, int(model.refinements), space)
+
+
+def place_of(model: Any, locations: np.ndarray) -> Space:
+    """How locations are read from the inducing ones of an estimator."""
+    return space_of(model.space_, locations, model.inducing_)
+
+
+def learn_space(
+    choices: Choices,
+    sequences: Sequences,
+    locations: np.ndarray,
+    kernel: Kernel | None,
+    n_inducing: int | None,
+    report: Callable[[int, float], None] | None = None,
+) -> Learned:
+    """Fit frames over locations: each location by itself first, then how alike they are.
+
+    Networks, loadings and kernels in time are learnt from all locations as if they were sequences of their
+    own; the lengthscale in space is that of the highest bound of all locations together.
+    """
+    N, D = len(locations), sequences.shape[1] if len(sequences.shape) > 1 else 1
+    blocks = [own.reshape(len(own), N, D) for own in sequences.parts]
+    rows = np.concatenate([block[:, n] for block in blocks for n in range(N)])
+    times = [own for own in sequences.times for _ in range(N)]
+    learned = learn(choices, Sequences(sequences.observed._replace(values=rows, times=times), (D,)), report)
+    inducing = locations[farthest(locations, min(N, n_inducing or _INDUCING))]
+    apart = distances(locations, locations)[np.triu_indices(N, 1)]
+    start = Matern(1, float(np.median(apart))) if kernel is None else kernel
+    names = [name for name in flatten(start)[1] if name.endswith("lengthscale")]
+
+    def stretched(log_factor: float) -> Kernel:
+        return unflatten(start, flatten(start, names)[0] + log_factor, names)
+
+    def fall(log_factor: float) -> float:
+        space = space_of(stretched(log_factor), locations, inducing)
+        own = learned.fitted._replace(space=space)
+        return -answers.evidence_bound(own, sequences.rows, sequences.times)
+
+    if choices.learn_kernel and names:
+        found: Any = minimize_scalar(fall, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 0.02})
+        start = stretched(float(found.x))
+    return learned._replace(place=(locations, inducing, start))
 
 
 def learn(

@@ -6,7 +6,7 @@ import numpy as np
 
 from hidamari.arrays import split
 from hidamari.models._gp_door import Clock, Observed
-from hidamari.models._vae_door import Sequences, as_likelihood, check_sequences, read_sequences
+from hidamari.models._vae_door import Sequences, as_likelihood, check_sequences, frame_axes, read_sequences
 
 __all__ = ["asked", "keep", "read_as_fitted"]
 
@@ -15,7 +15,7 @@ def keep(
     model: Any, networks: dict[str, np.ndarray], learned: Any, choices: Any, sequences: Sequences
 ) -> None:
     """Store what a fit found, and the data that questions are about by default."""
-    parameters, form, (centre, spread), _ = learned.fitted
+    parameters, form, (centre, spread), *_ = learned.fitted
     model.kernels_ = list(form.kernels)
     model.loadings_ = spread[:, None] * np.asarray(parameters.loadings)
     model.bias_ = centre + spread * np.asarray(parameters.bias)
@@ -33,6 +33,10 @@ def keep(
         bool(trained.converged),
         trained.message,
     )
+    if learned.place is None:
+        model.__dict__.pop("locations_", None)
+    else:
+        model.locations_, model.inducing_, model.space_ = learned.place
     own = sequences.observed
     model.frame_shape_, model.n_features_in_ = tuple(sequences.shape), int(own.values.shape[1])
     model.unit_names_, model.origin_, model.form_ = own.names, own.clock.origin, own.form
@@ -59,6 +63,7 @@ def asked(model: Any, Y: Any, times: Any, mask: Any) -> Sequences:
 def read_as_fitted(model: Any, Y: Any, times: Any, mask: Any) -> Sequences:
     """Sequences of frames like those of the fit."""
     shape = tuple(model.frame_shape_)
-    sequences = read_sequences(Y, times, mask, Clock("s", model.origin_), model.bin_s, len(shape))
+    axes = frame_axes(Y, model.locations_) if hasattr(model, "locations_") else len(shape)
+    sequences = read_sequences(Y, times, mask, Clock("s", model.origin_), model.bin_s, axes)
     check_sequences(sequences, as_likelihood(model.likelihood_), shape)
     return sequences

@@ -1,19 +1,27 @@
 """MGPVAE: latent Gaussian processes behind sequences of frames, read out by a network."""
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hidamari.estimator import Estimator
-from hidamari.models import _vae_results as results
+from hidamari.models import _vae_replies as replies
 from hidamari.models._door import check_whole, one_blas_thread, progress_bar
 from hidamari.models._gp_answers import ahead
 from hidamari.models._gp_door import Clock, new_times
 from hidamari.models._vae_arguments import check_arguments
-from hidamari.models._vae_door import Sequences, as_likelihood, check_sequences, labelled, read_sequences
+from hidamari.models._vae_door import (
+    Sequences,
+    as_likelihood,
+    as_locations,
+    check_locations,
+    check_sequences,
+    frame_axes,
+    read_sequences,
+)
+from hidamari.models._vae_replies import neural
 from hidamari.models._vae_state import asked, keep, read_as_fitted
 from hidamari.statespace.kernels import Kernel
 
@@ -65,6 +73,11 @@ class MGPVAE(Estimator):
         How often answers linearise all frames again at the posterior mean.
     bin_s : float, optional
         Width of a bin, where Y carries no times: they are bin centres then, and counts have rates per second.
+    space : Kernel, optional
+        Of distances between locations, where frames have them; by default ``Matern(1)`` with the median
+        distance. Lengthscales are learnt; the variance is that of the latents.
+    n_inducing : int, optional
+        Locations that stand for all; by default all up to 16. The cost grows with the cube of their number.
     random_state : int
         Seed of networks, batches and draws.
     progress : bool, optional
@@ -127,6 +140,8 @@ class MGPVAE(Estimator):
         validation: float = 0.1,
         refinements: int = 0,
         bin_s: float | None = None,
+        space: Kernel | None = None,
+        n_inducing: int | None = None,
         random_state: int = 0,
         progress: bool | None = None,
         n_threads: int | None = None,
@@ -149,12 +164,14 @@ class MGPVAE(Estimator):
         self.validation = validation
         self.refinements = refinements
         self.bin_s = bin_s
+        self.space = space
+        self.n_inducing = n_inducing
         self.random_state = random_state
         self.progress = progress
         self.n_threads = n_threads
 
     @one_blas_thread
-    def fit(self, Y: Any, times: Any = None, mask: Any = None) -> "MGPVAE":
+    def fit(self, Y: Any, times: Any = None, mask: Any = None, locations: Any = None) -> "MGPVAE":
         """Learn from sequences of frames.
 
         Parameters
@@ -166,6 +183,9 @@ class MGPVAE(Estimator):
             carries, else numbers of rows (bin centres with ``bin_s``).
         mask : array of bool, optional
             True where observed, of the shape of Y or without its last axes.
+        locations : array (N, p), optional
+            Frames are (N, D) or (N,) then: every location has latents of its own, correlated over time and
+            space by the product of two kernels, and all share the read-out.
 
         Returns
         -------
@@ -179,14 +199,23 @@ class MGPVAE(Estimator):
             If the extra ``neural`` is not installed.
         """
         check_arguments(self)
-        _neural()
+        neural()
         likelihood = as_likelihood(self.likelihood)
-        sequences = read_sequences(Y, times, mask, Clock("s", None), self.bin_s)
+        places = None if locations is None else as_locations(locations)
+        axes = None if places is None else frame_axes(Y, places)
+        sequences = read_sequences(Y, times, mask, Clock("s", None), self.bin_s, axes)
         check_sequences(sequences, likelihood, None)
-        choices = _neural().settled(self, likelihood.name, sequences.shape)
+        if places is not None:
+            check_locations(sequences, places)
+        shape = sequences.shape if places is None else sequences.shape[1:] or (1,)
+        choices = neural().settled(self, likelihood.name, shape)
         with progress_bar(self.progress, int(self.max_epochs), "MGPVAE") as report:
-            learned = _neural().learn(choices, sequences, report)
-        keep(self, _neural().arrays_of(learned.fitted.parameters), learned, choices, sequences)
+            if places is None:
+                learned = neural().learn(choices, sequences, report)
+            else:
+                space = (places, self.space, self.n_inducing)
+                learned = neural().learn_space(choices, sequences, *space, report)
+        keep(self, neural().arrays_of(learned.fitted.parameters), learned, choices, sequences)
         return self
 
     @one_blas_thread
@@ -199,8 +228,8 @@ class MGPVAE(Estimator):
             ``latent_mean``, ``latent_var`` ([trial,] time, latent).
         """
         sequences, fitted = self._asked(Y, times, mask)
-        at = _answers().latents(fitted, sequences.rows, sequences.times, None, self.n_threads)
-        return self._frames(sequences, results.of_latents(at), sequences.times)
+        at = neural().answers.latents(fitted, sequences.rows, sequences.times, None, self.n_threads)
+        return self._laid_out(replies.moments(at), sequences, sequences.times)
 
     @one_blas_thread
     def impute(
@@ -231,19 +260,9 @@ class MGPVAE(Estimator):
         """
         check_whole("n_draws", n_draws, 0)
         sequences, fitted = self._asked(Y, times, mask)
-        variables = self._expected(fitted, sequences, None, True)
-        seen = ~np.isnan(sequences.rows)
-        keep = {"mean": sequences.rows, "var": np.zeros(seen.shape)}
-        for name, own in keep.items():
-            variables[name] = np.where(seen, own, variables[name])
-        if n_draws:
-            answers, rng = _answers(), self._generator(random_state)
-            z = answers.paths(
-                fitted, sequences.rows, sequences.times, None, int(n_draws), rng, self.n_threads
-            )
-            drawn = answers.observations(fitted, answers.frames_of(fitted, z), rng)
-            variables["observation_draw"] = np.where(seen, sequences.rows, drawn)
-        return self._frames(sequences, variables, sequences.times)
+        rng = self._generator(random_state)
+        found = replies.imputed(fitted, sequences, int(n_draws), rng, self.n_threads)
+        return self._laid_out(found, sequences, sequences.times)
 
     @one_blas_thread
     def reconstruct(self, Y: Any = None, *, times: Any = None, mask: Any = None) -> Any:
@@ -256,7 +275,8 @@ class MGPVAE(Estimator):
             :meth:`transform`.
         """
         sequences, fitted = self._asked(Y, times, mask)
-        return self._frames(sequences, self._expected(fitted, sequences, None, False), sequences.times)
+        found = replies.expected(fitted, sequences, None, False, self.n_threads)
+        return self._laid_out(found, sequences, sequences.times)
 
     @one_blas_thread
     def predict(self, times: Any, Y: Any = None, *, own_times: Any = None, mask: Any = None) -> Any:
@@ -278,7 +298,8 @@ class MGPVAE(Estimator):
         sequences, fitted = self._asked(Y, own_times, mask)
         own = sequences.observed
         new = new_times(times, len(own.times), own.form, own.clock)
-        return self._frames(sequences, self._expected(fitted, sequences, new, True), new)
+        found = replies.expected(fitted, sequences, new, True, self.n_threads)
+        return self._laid_out(found, sequences, new)
 
     @one_blas_thread
     def forecast(self, steps: int, Y: Any = None, *, times: Any = None, mask: Any = None) -> Any:
@@ -286,7 +307,32 @@ class MGPVAE(Estimator):
         check_whole("steps", steps, 1)
         sequences, fitted = self._asked(Y, times, mask)
         new = ahead(sequences.times, int(steps))
-        return self._frames(sequences, self._expected(fitted, sequences, new, True), new)
+        found = replies.expected(fitted, sequences, new, True, self.n_threads)
+        return self._laid_out(found, sequences, new)
+
+    @one_blas_thread
+    def krige(self, locations: Any, Y: Any = None, *, times: Any = None, mask: Any = None) -> Any:
+        """Frames at other locations, at the times of Y, by default of the data of the fit.
+
+        Parameters
+        ----------
+        locations : array (N, p)
+            Anywhere; those of the fit have the answers of :meth:`predict`.
+
+        Returns
+        -------
+        xarray.Dataset
+            As from :meth:`predict`, with the coordinate ``place`` (location, axis).
+        """
+        sequences, fitted = self._asked(Y, times, mask)
+        places = as_locations(locations)
+        own = getattr(self, "locations_", None)
+        if own is None or places.shape[1] != own.shape[1]:
+            allowed = "none, as at the fit" if own is None else f"(N, {own.shape[1]})"
+            raise ValueError(f"locations has shape {places.shape}; allowed: {allowed}")
+        place = neural().place_of(self, places)
+        found = replies.expected(fitted, sequences, None, True, self.n_threads, place)
+        return replies.laid_out(found, sequences, sequences.times, places, repr(self))
 
     @one_blas_thread
     def sample(
@@ -314,16 +360,9 @@ class MGPVAE(Estimator):
         at = own.times[0] if times is None else new_times(times, 1, "array", own.clock)[0]
         if (np.diff(at) < 0).any():
             raise ValueError("times must be sorted, found a fall")
-        answers, rng = _answers(), self._generator(random_state)
-        z = answers.prior_paths(fitted, at, int(n), rng)
-        mean = answers.frames_of(fitted, z)
-        drawn = {
-            "observation_draw": answers.observations(fitted, mean, rng),
-            "mean_draw": mean,
-            "latent_draw": z,
-        }
+        found = replies.sampled(fitted, at, int(n), self._generator(random_state))
         one = Sequences(own._replace(form="array", times=[at]), sequences.shape)
-        return self._frames(one, drawn, [at])
+        return self._laid_out(found, one, [at])
 
     @one_blas_thread
     def score(self, Y: Any = None, times: Any = None, mask: Any = None) -> float:
@@ -334,7 +373,7 @@ class MGPVAE(Estimator):
         see :meth:`log_predictive`.
         """
         sequences, fitted = self._asked(Y, times, mask)
-        value = _answers().evidence_bound(fitted, sequences.rows, sequences.times, self.n_threads)
+        value = neural().answers.evidence_bound(fitted, sequences.rows, sequences.times, self.n_threads)
         return value / max(int(np.isfinite(sequences.rows).sum()), 1)
 
     @one_blas_thread
@@ -361,10 +400,10 @@ class MGPVAE(Estimator):
                 f"truth has sequences of {wanted.observed.lengths} frames of shape {wanted.shape}; allowed: "
                 f"those of Y, {sequences.observed.lengths} of {sequences.shape}"
             )
-        answers = _answers()
+        answers = neural().answers
         at = answers.latents(fitted, sequences.rows, sequences.times, None, self.n_threads)
-        variables = {"log_density": answers.densities(fitted, at, wanted.rows)}
-        return self._frames(sequences, variables, sequences.times)
+        found = {"log_density": answers.densities(fitted, at, wanted.rows.reshape(len(at.mean), -1))}
+        return self._laid_out(found, sequences, sequences.times)
 
     def save(self, path: str | Path) -> None:
         """Write the estimator to one file, without pickle; see :meth:`Estimator.save`.
@@ -386,37 +425,13 @@ class MGPVAE(Estimator):
     def _asked(self, Y: Any, times: Any, mask: Any) -> tuple[Sequences, Any]:
         """The sequences that a question is about, and the model."""
         sequences = asked(self, Y, times, mask)
-        return sequences, _neural().fitted_of(self)
+        return sequences, neural().fitted_of(self)
 
     def _generator(self, random_state: Any) -> np.random.Generator:
         """The source of randomness of one question."""
         return np.random.default_rng(self.random_state if random_state is None else random_state)
 
-    def _expected(self, fitted: Any, sequences: Sequences, new: Any, noise: bool) -> dict[str, np.ndarray]:
-        """Moments of frames and latents at new times, by default those of the sequences."""
-        answers = _answers()
-        at = answers.latents(fitted, sequences.rows, sequences.times, new, self.n_threads)
-        mean, var = answers.expectations(fitted, at, noise)
-        return {"mean": mean, "var": var, **results.of_latents(at)}
-
-    def _frames(self, sequences: Sequences, found: dict[str, np.ndarray], times: list[np.ndarray]) -> Any:
+    def _laid_out(self, found: dict[str, np.ndarray], sequences: Sequences, times: list[np.ndarray]) -> Any:
         """Answers as a Dataset."""
-        variables = results.variables(found, sequences.shape)
-        coords = results.coordinates(found, sequences)
-        dataset = labelled(sequences, variables, times, coords, {"model": repr(self)})
-        return dataset.transpose("draw", ...) if "draw" in dataset.dims else dataset
-
-
-def _answers() -> Any:
-    """Questions to a fitted model, which need jax."""
-    return _neural().answers
-
-
-def _neural() -> Any:
-    """All that needs jax, optax and equinox."""
-    for name in ("equinox", "optax"):
-        if find_spec(name) is None:
-            raise ImportError(f'MGPVAE needs {name}, of the extra "neural": pip install "hidamari[neural]"')
-    from hidamari.models import _vae_fit
-
-    return _vae_fit
+        locations = getattr(self, "locations_", None)
+        return replies.laid_out(found, sequences, times, locations, repr(self))
