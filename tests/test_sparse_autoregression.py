@@ -222,3 +222,12 @@ def test_bad_input(call, message):
 def test_penalties_are_listed():
     gram = lag_gram(simulate(THREE, 500, 0), 8)
     assert all(sparse_path(gram, name).support[:3].all() for name in PENALTIES)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_has_no_groups(seed):
+    """The strength that keeps nothing is tried, whatever rounding does to it."""
+    y = np.random.default_rng(seed).standard_normal(400)
+    gram = lag_gram(y, 6)
+    path = sparse_path(gram, "group", "ebic", groups=np.repeat([0, 1, 2], 2)).path
+    assert path.size.min() == 0

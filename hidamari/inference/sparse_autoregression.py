@@ -201,6 +201,7 @@ def _strengths(problem: Scaled, penalty: str, labels: np.ndarray, n: int) -> np.
         top = np.sqrt(np.bincount(labels, problem.r**2) / np.bincount(labels)).max(initial=0.0)
     else:
         top = np.abs(problem.r).max(initial=0.0)
+    top *= 1.0 + 1e-12  # sums in another order are no larger: the empty support is among those compared
     return top * np.geomspace(1.0, 1e-6 if problem.rows > len(problem.r) else 1e-2, n)
 
 

@@ -189,7 +189,7 @@ def learn(task: Task, y: list[np.ndarray]) -> Learnt:
     """Fit one output."""
     model = task.model
     exact = want_exact(model.missing, y, task.lags, task.solver)
-    refit = task.solver in ("exact", "sparse", "sgd")
+    refit = task.solver in ("sparse", "sgd")  # what keeps all candidates is least squares already
     fit = regress(y, task.columns, task.lags, task.choose, model.exog_mode, refit, exact)
     if model.stationary and not ahead.is_stationary(fit.weights):
         fit = _pulled_inside(task, y, fit)

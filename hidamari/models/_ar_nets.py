@@ -22,7 +22,7 @@ def train_for(
         penalty = "arnet"
     alpha = model.alpha
     if alpha == "aic":  # the default of the other solvers, which networks do not have
-        alpha = "ebic" if model.sparsity is None else "paper"
+        alpha = "ebic" if model.sparsity is None else "bic"
     return train(
         u,
         lags.tolist(),

@@ -16,6 +16,9 @@ _FOLDS = 5  # blocks of cross-validation
 Solve = Callable[[Any, Any, LagGram | None], ARFit]
 
 
+_PAPER = 0.01  # lambda(s) = 0.01 (1 / s - 1) there
+
+
 def chooser(model: Any, lags: np.ndarray, groups: tuple[str, ...]) -> tuple[str, Solve]:
     """Name of the solver, and the solver: segments, columns and perhaps moments to a fit of all candidates.
 
@@ -117,7 +120,8 @@ def _sparse(model: Any, penalty: str, lags: np.ndarray, groups: tuple[str, ...])
         own = labels[: len(whole.names)] if penalty == "group" else None
         free = np.arange(len(lags), len(whole.names)) if penalty != "group" else ()
         if penalty == "arnet":
-            return arnet_penalty(whole, model.sparsity or "ebic", free=free)
+            scale = _PAPER if model.alpha == "paper" else "bic"
+            return arnet_penalty(whole, model.sparsity or "ebic", scale_factor=scale, free=free)
         if model.alpha == "cv":
             return cross_validate(_folds(u, x, lags), penalty, free, own)
         if isinstance(model.alpha, str):

@@ -43,7 +43,7 @@ class ARNet(Estimator):
     alpha : {"aic", "bic", "ebic", "cv", "paper"}, or float
         What chooses among supports, or a strength, as a share of the largest correlation. ``"aic"``
         (default) forecasts best, ``"ebic"`` finds the lags of a truly sparse process; ``"cv"``: the squared
-        error in blocks left out; ``"paper"``: c (1 / sparsity - 1), for ``"arnet"``.
+        error in blocks left out; ``"paper"``: 0.01 (1 / sparsity - 1), for ``"arnet"``.
     sparsity : float, optional
         For ``"arnet"``: the expected share of lags that matter; by default chosen by EBIC.
     strategy : {"recursive", "direct"}
