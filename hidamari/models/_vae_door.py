@@ -100,7 +100,9 @@ def as_likelihood(likelihood: Any) -> Likelihood:
 
 
 def check_sequences(sequences: Sequences, likelihood: Likelihood, shape: tuple[int, ...] | None) -> None:
-    """Refuse what the likelihood cannot have made, frames of another shape, and nothing at all."""
+    """Refuse what the likelihood cannot have made, frames of another shape, and a fit to nothing at all."""
+    if shape is None and np.isnan(sequences.rows).all():
+        raise ValueError("Y holds no observed entry; allowed: at least one")
     if shape is not None and sequences.shape != shape:
         raise ValueError(
             f"Y has frames of shape {sequences.shape}; the model was fitted to frames of shape {shape}"
@@ -267,4 +269,4 @@ def _in_our_names(message: str, form: str) -> str:
             message = ours + message[len(theirs) + 3 :]
         elif message.startswith((f"{theirs} ", f"{theirs}[")):
             message = ours + message[len(theirs) :]
-    return message
+    return message.replace(" y[", " Y[").replace(" but y ", " but Y ")

@@ -7,6 +7,7 @@ it ends.
 
 from hidamari.plotting.autoregression import coefficients, forecast, impulse_response, spectrum
 from hidamari.plotting.changes import change_points, penalty_path
+from hidamari.plotting.frames import frames, imputation
 from hidamari.plotting.learning import elbo, posterior
 from hidamari.plotting.population import latents, peak_order, raster, rates
 from hidamari.plotting.series import components, prediction
@@ -17,7 +18,9 @@ __all__ = [
     "components",
     "elbo",
     "forecast",
+    "frames",
     "impulse_response",
+    "imputation",
     "latents",
     "peak_order",
     "penalty_path",
