@@ -2,7 +2,8 @@
 
 Sequences are arrays (sequence, time, entry) with NaN where nothing is seen. A method returns a `Guess`: its
 mean and its standard deviation for every entry, and perhaps draws. Scores are taken on entries that were
-hidden and whose value is known, and on nothing else.
+hidden and whose value is known, and on nothing else: NLL is that of a normal with this mean and standard
+deviation, CRPS and cover are by the draws where there are any.
 
 Naive methods have no distribution of their own. They get a Gaussian whose standard deviation is that of
 their errors on the training sequences, of which the frames or entries seen are hidden once more, a fifth at
@@ -44,10 +45,12 @@ def scores(guess: Guess, truth: np.ndarray, hidden: np.ndarray) -> dict[str, flo
     hidden = hidden & np.isfinite(truth)
     y, mean, sd = truth[hidden], guess.mean[hidden], guess.sd[hidden]
     found = {"RMSE": float(np.sqrt(np.mean((y - mean) ** 2)))}
-    if guess.draws is not None and guess.log_density is not None:
-        draws = guess.draws[:, hidden]
-        return found | {"NLL": float(-guess.log_density[hidden].mean())} | draw_scores(draws, y)
-    return found | gaussian_scores((y - mean) / sd, sd)
+    found |= gaussian_scores((y - mean) / sd, sd)
+    if guess.draws is None or guess.log_density is None:
+        return found
+    # A mixture over few draws says little of noise much smaller than what is unknown of the latents.
+    mixture = {"NLL of the mixture": float(-guess.log_density[hidden].mean())}
+    return found | draw_scores(guess.draws[:, hidden], y) | mixture
 
 
 def gaussian_scores(z: np.ndarray, sd: np.ndarray) -> dict[str, float]:
