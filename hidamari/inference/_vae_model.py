@@ -17,17 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hidamari.parameters import unflatten
 from hidamari.statespace._jax_algebra import inverse, product, transpose
-from hidamari.statespace._jax_kernels import bank
 from hidamari.statespace.kernels import Kernel
-from hidamari.statespace.types import Sites, StateSpace
+from hidamari.statespace.types import Sites
 
 __all__ = [
     "Batch",
     "Form",
     "Parameters",
-    "chains",
     "curvature",
     "encode",
     "expected",
@@ -69,14 +66,6 @@ class Batch(NamedTuple):
     step: jax.Array  # (B, T) int, negative where a trial starts
     gaps: jax.Array  # (S,)
     rows: Any = None  # places in (B T) of all frames that saw something, B T as a filler; None: every one
-
-
-def chains(parameters: Parameters, form: Form, gaps: jax.Array, step: jax.Array) -> StateSpace:
-    """The bank of the latents' chains."""
-    kernels = list(form.kernels)
-    if form.names:
-        kernels = unflatten(kernels, parameters.kernel, form.names)  # pyright: ignore[reportArgumentType]
-    return bank(kernels, gaps, step)
 
 
 def read(parameters: Parameters, z: jax.Array) -> jax.Array:

@@ -21,8 +21,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from hidamari.inference import _vae_elbo
+from hidamari.inference._vae_elbo import Posterior, elbo
 from hidamari.inference._vae_model import Batch, Form, Parameters, encode
+from hidamari.inference.posterior import condition
 from hidamari.parameters import unflatten
 from hidamari.statespace import kalman
 from hidamari.statespace.kernels import Kernel, bank
@@ -48,40 +49,47 @@ def kernels_of(parameters: Parameters, form: Form) -> list[Kernel]:
     return unflatten(kernels, np.asarray(parameters.kernel), list(form.names)) if form.names else kernels
 
 
-def q_of(parameters: Parameters, form: Form, batch: Batch) -> _vae_elbo.Posterior:
-    """q of every sequence, by the compiled smoother; log Z is their mean for each."""
-    model = _laid(parameters, form, batch, _sites(parameters, form, batch))
-    q, log_norm, _ = kalman.evidence_gradient(model.ss, model.sites)
-    return _posterior(model, q.mean, _own(model.sites, q.cov), log_norm)
+def q_of(parameters: Parameters, form: Form, batch: Batch) -> Posterior:
+    """q of every sequence, by the compiled smoother."""
+    model = _laid(parameters, form, batch)
+    mean, cov, log_norm = condition(model.ss, model.sites)
+    return _posterior(model, mean, _own(model.sites, cov), log_norm)
 
 
 def slopes(
     parameters: Parameters, form: Form, batch: Batch, key: Any, n: int, beta: float
 ) -> tuple[float, Parameters]:
     """Mean bound of a sequence of a batch with n draws, and its slope by everything that is learnt."""
-    model = _laid(parameters, form, batch, _sites(parameters, form, batch))
+    model = _laid(parameters, form, batch)
     moments, log_norm, slope = kalman.evidence_gradient(model.ss, model.sites)
     mean, cov = moments.mean, _own(model.sites, moments.cov)
     q = _posterior(model, mean, cov, log_norm)
     # Bare numbers would be compiled in.
-    value, (direct, by) = _between(parameters, form, batch, q, key, n, jnp.asarray(beta))
+    value, (direct, by) = _between(parameters, _plain(form), batch, q, key, n, jnp.asarray(beta))
     c, C, j, J = (np.asarray(part).reshape(-1, *part.shape[2:]) for part in (by.mean, by.cov, *by.sites))
     if C.ndim == 3:
         C = 0.5 * (C + np.swapaxes(C, 1, 2))
         along = Sites(c - 2.0 * np.einsum("tlm,tm->tl", C, mean), -2.0 * C)
     else:
         along = Sites(c - 2.0 * C * mean, -2.0 * C)
-    weight = float(by.log_norm.sum()) / model.shape[0]
+    weight = float(by.log_norm)
     more = _change(model, along)
-    plain = _by_sites(mean, cov)
-    back = Sites(j + weight * plain[0] + more[0], J + weight * plain[1] + more[1])
+    first = _by_sites(mean, cov)
+    back = Sites(j + weight * first[0] + more[0], J + weight * first[1] + more[1])
     by_ss = [weight * getattr(slope, name) + own for name, own in zip(("A", "Q", "P"), more[2:])]
-    own = _behind(parameters, form, batch, direct, Sites(*(_folded(model, part) for part in back)))
+    back = Sites(*(_folded(model, part) for part in back))
+    own = _behind(parameters, _plain(form), batch, direct, back)
     return float(value), own._replace(kernel=jnp.asarray(_by_kernels(model, form, by_ss, batch.gaps)))
 
 
-def _laid(parameters: Parameters, form: Form, batch: Batch, sites: Sites) -> _Model:
+def _plain(form: Form) -> Form:
+    """The form without its kernels, for which programs need not be compiled again."""
+    return form._replace(kernels=(), names=(), tied=())
+
+
+def _laid(parameters: Parameters, form: Form, batch: Batch) -> _Model:
     """The model of a batch in NumPy."""
+    sites = _sites(parameters, _plain(form), batch)
     kernels, step = kernels_of(parameters, form), np.asarray(batch.step)
     ss = bank(kernels, np.asarray(batch.gaps), step.ravel())
     flat = Sites(*(np.asarray(part).reshape(-1, *part.shape[2:]) for part in sites))
@@ -95,15 +103,16 @@ def _folded(model: _Model, rows: np.ndarray) -> np.ndarray:
 
 def _own(sites: Sites, cov: np.ndarray) -> np.ndarray:
     """Covariances as the sites have their precisions."""
-    return cov if sites.J.ndim == 3 else np.ascontiguousarray(np.diagonal(cov, axis1=1, axis2=2))
+    if sites.J.ndim == cov.ndim:
+        return cov
+    return np.ascontiguousarray(np.diagonal(cov, axis1=1, axis2=2))
 
 
-def _posterior(model: _Model, mean: np.ndarray, cov: np.ndarray, log_norm: float) -> _vae_elbo.Posterior:
+def _posterior(model: _Model, mean: np.ndarray, cov: np.ndarray, log_norm: float) -> Posterior:
     """Moments of all rows as a batch."""
     sites = Sites(*(jnp.asarray(_folded(model, part)) for part in model.sites))
-    each = jnp.full(model.shape[0], log_norm / model.shape[0])
     mean, cov = _folded(model, mean), _folded(model, cov)
-    return _vae_elbo.Posterior(sites, jnp.asarray(mean), jnp.asarray(cov), each)
+    return Posterior(sites, jnp.asarray(mean), jnp.asarray(cov), jnp.asarray(log_norm))
 
 
 def _change(model: _Model, along: Sites) -> list[np.ndarray]:
@@ -152,8 +161,7 @@ def _between(parameters, form, batch, q, key, n, beta) -> tuple:
 
     def value(args):
         own, q = args
-        gain = _vae_elbo.reconstruction(own, form, batch, q, key, n)
-        return (gain - beta * _vae_elbo.divergence(q)).mean()
+        return elbo(own, form, batch, q, key, n, beta) / len(batch.y)
 
     return eqx.filter_value_and_grad(value)((parameters, q))
 
