@@ -57,7 +57,7 @@ def run(name: str, seed: int, task: str, epochs: int | None = None) -> dict[str,
     elif name in ANALYSES:
         (guess, _), seconds = timed(lambda: factor_analysis(train, test, ANALYSES[name], shared=True))
     else:
-        options = {"n_latents": 8, "random_state": seed} | MODELS[name]
+        options = {"n_latents": 8, "max_epochs": 60, "random_state": seed} | MODELS[name]
         options |= {} if epochs is None else {"max_epochs": epochs}
         (guess, model), seconds = timed(lambda: mgpvae(train, test, truth, (8, 8), **options))
         return scores(guess, truth, hidden[N_TRAIN:]) | {"CPU s": seconds} | about(model)

@@ -16,9 +16,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def run(path, folder):
+def run(path, folder, *arguments):
     """Run a script in a folder as a user does, with warnings as errors; return what it prints."""
-    command = [sys.executable, "-W", "error", str(path)]
+    command = [sys.executable, "-W", "error", str(path), *arguments]
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -184,3 +184,23 @@ def test_spike_history(tmp_path):
     away = [int(number) for number in re.findall(r": (\d+) ran away", printed)]
     assert len(away) == 2 and max(away) < 20
     assert shows(tmp_path / "results" / "spike_history.png", 1100)
+
+
+def test_digits(tmp_path):
+    printed = run(ROOT / "examples" / "digits.py", tmp_path, "--quick")
+    found = scores(printed)
+    assert found["MGPVAE"][0] < found["straight lines"][0] < found["mean of frames seen"][0]
+    assert float(re.search(r"a turn takes (\S+) frames", printed)[1]) == pytest.approx(23.7, abs=0.3)
+    assert 75 < float(re.search(r"(\S+)% of the missing pixels", printed)[1]) < 98
+    assert shows(tmp_path / "results" / "digits.png", 1300)
+
+
+def test_weather(tmp_path):
+    printed = run(ROOT / "examples" / "weather.py", tmp_path, "--quick")
+    found = scores(printed)
+    assert found["MGPVAE"][0] < 0.6 * found["mean of the week"][0]  # learnt from four weeks
+    assert 70 < float(re.search(r"(\S+)% of the missing values", printed)[1]) < 97
+    with xr.open_dataset(tmp_path / "results" / "weather.nc", engine="h5netcdf") as imputed:
+        assert dict(imputed["mean"].sizes) == {"trial": 2, "time": 168, "unit": 6}
+        assert np.isfinite(imputed["mean"]).all()
+    assert shows(tmp_path / "results" / "weather.png", 1300)
