@@ -21,7 +21,7 @@ _WINDOWS = 300  # of them all
 _ROWS = 48  # of a window
 _CYCLES = 1.5  # least number in the longest sequence
 _FEW = 400  # candidates, up to which all are tried
-_NOISE = (0.03, 0.2)  # share of the variance
+_NOISE = (0.003, 0.03, 0.2)  # share of the variance
 _MARGIN = 0.02  # nats of evidence for each value by which a period must win
 
 
@@ -79,12 +79,14 @@ def find_period(frames: Frames, harmonics: int = 3, random_state: int = 0) -> fl
     red = _evidence(windows, harmonics, None)
     best, value = _refined(windows, harmonics, best, fine)
     margin = _MARGIN * float(sum(np.isfinite(y).sum() for _, y in windows))
-    for divisor in (2, 3):  # a multiple of the period repeats too
+    if value <= red + margin:
+        return None
+    for divisor in (3, 2):  # a multiple of the period repeats too
         if best / divisor >= shortest:
             shorter, other = _refined(windows, harmonics, best / divisor, divisor * fine)
             if other > value - 0.5 * margin:
                 return shorter
-    return best if value > red + margin else None
+    return best
 
 
 def _series(frames: Frames) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -150,7 +152,8 @@ def _evidence(windows: list, harmonics: int, period: float | None, quick: bool =
         options = [(own * span, r) for own in (0.5, 2.0, 20.0) for r in _NOISE]
     # Without a period, Matern kernels of two orders; with one, cycles of many harmonics and of few.
     forms = (0, 1) if period is None else (1.0,) if quick else (1.0, 0.3)
-    total = np.zeros((len(options) * len(forms), windows[0][1].shape[2]))
+    square = np.zeros((len(options) * len(forms), windows[0][1].shape[2]))
+    log_det, count = np.zeros((len(square), 1)), 0
     for t, y in windows:
         seen = np.isfinite(y[:, :, 0])
         both = seen[:, :, None] & seen[:, None, :]
@@ -167,10 +170,12 @@ def _evidence(windows: list, harmonics: int, period: float | None, quick: bool =
                 K = np.where(both, (1 - r) * K, 0.0) + eye * np.where(seen, r, 1.0)[:, :, None]
                 low = np.linalg.cholesky(K)
                 x = np.linalg.solve(low, z)
-                log_det = np.log(np.diagonal(low, axis1=1, axis2=2)).sum()
-                total[row] -= 0.5 * (x**2).sum((0, 1)) + log_det
+                square[row] += (x**2).sum((0, 1))
+                log_det[row] += np.log(np.diagonal(low, axis1=1, axis2=2)).sum()
                 row += 1
-    return float(total.max(0).sum())
+        count += int(seen.sum())
+    # The scale of each component is the one that suits it.
+    return float((-0.5 * count * np.log(np.maximum(square, 1e-300) / count) - log_det).max(0).sum())
 
 
 def _wave(tau: np.ndarray, period: float, harmonics: int, fall: float) -> np.ndarray:

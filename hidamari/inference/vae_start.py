@@ -142,7 +142,7 @@ def linear_start(
     learn_kernel : bool
         Whether hyperparameters are learnt, those in `held` excepted.
     held : sequence of str
-        Such as ``("frequency",)``.
+        Such as ``("kernel.frequency",)``.
     max_iter, tol : int, float
         Rounds at most, and the relative gain at which to stop.
     random_state : int
@@ -176,8 +176,13 @@ def linear_start(
     y, lengths, spacing = _gridded(frames, kind)
     z, seen = working_scale(y, kind)
     width = smoothing_width(z, seen, lengths)
-    settings = Settings(max_iter, tol, "evidence" if learn_kernel else None, fixed=tuple(held))
-    # The grid's spacing is the exposure as well: times are measured in units that make the two agree.
+    settings = Settings(
+        max_iter,
+        tol,
+        "evidence" if learn_kernel else None,
+        fixed=tuple(name.removeprefix("kernel.") for name in held),
+    )
+    # The fit takes the spacing of the grid for the exposure: measure times such that the two agree.
     unit = spacing / exposure if likelihood == "poisson" else 1.0
     own = [_stretched(kernel, 1.0 / unit) for kernel in kernels]
     found = fit_latents(
