@@ -139,24 +139,19 @@ def sites_of(
 ) -> Sites:
     """Sites of frames, linearised again at the posterior mean as often as the model says."""
     flat = rows.reshape(-1, len(fitted.scale.centre))
-    y, inputs, seen = _laid(fitted, flat)
-    with jax.enable_x64(True):
-        found = _encoded(fitted.parameters, fitted.plain, y, inputs, seen)
-    sites = _lifted(fitted, found, len(flat))
+    frames = lay_frames([flat], [np.arange(len(flat))], fitted.scale, fitted.form.likelihood)
+    y, inputs, seen = (own[0, : len(flat)] for own in (frames.y, frames.inputs, frames.seen))
+    sites = _lifted(fitted, _blocks(fitted, _encoded, y, inputs, seen))
     for _ in range(fitted.refinements):
         mean, cov, _ = condition(_chains(fitted, clocks), sites, n_threads)
-        mean = _read_latents(fitted, mean, cov).mean
-        x = np.zeros((len(y), mean.shape[1]))
-        x[: len(flat)] = mean
-        with jax.enable_x64(True):
-            found = _linearised(fitted.parameters, fitted.plain, y, seen, x)
-        sites = _lifted(fitted, found, len(flat))
+        x = _read_latents(fitted, mean, cov).mean
+        sites = _lifted(fitted, _blocks(fitted, _linearised, y, seen, x))
     return sites
 
 
-def _lifted(fitted: Fitted, found: Sites, n: int) -> Sites:
-    """The first n sites, of what the core follows."""
-    sites = dense(Sites(*(np.asarray(part)[:n] for part in found)))
+def _lifted(fitted: Fitted, found: tuple[np.ndarray, ...]) -> Sites:
+    """Sites of what the core follows, from those of latents."""
+    sites = dense(Sites(*found))
     return sites if fitted.space is None else lift(fitted.space, sites, _variances(fitted))
 
 
@@ -216,12 +211,6 @@ def _chains(fitted: Fitted, clocks: Sequence[np.ndarray]) -> Any:
     """The prior of the latents on the times of all sequences."""
     copies = 1 if fitted.space is None else fitted.space.B.shape[1]
     return bank([kernel for kernel in fitted.form.kernels for _ in range(copies)], *steps(list(clocks)))
-
-
-def _laid(fitted: Fitted, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames, what encoders read of them, and what was seen, padded to one of a few lengths."""
-    frames = lay_frames([rows], [np.arange(len(rows))], fitted.scale, fitted.form.likelihood)
-    return frames.y[0], frames.inputs[0], frames.seen[0]
 
 
 @eqx.filter_jit
@@ -336,16 +325,17 @@ def _through(
 def _blocks(
     fitted: Fitted, program: Callable, *rows: np.ndarray, points: np.ndarray | None = None
 ) -> tuple[np.ndarray, ...]:
-    """A program over blocks of rows, padded to a power of two."""
-    n = len(rows[0])
-    size = min(_BLOCK, 1 << (n - 1).bit_length())
+    """A program over blocks of rows, all of one size so that it is compiled once."""
+    n, size = len(rows[0]), _BLOCK
     shared = () if points is None else (points,)
     found = []
     with jax.enable_x64(True):
         for first in range(0, n, size):
             parts = [own[first : first + size] for own in rows]
             many = len(parts[0])
-            parts = [np.concatenate([own, np.zeros((size - many, *own.shape[1:]))]) for own in parts]
+            parts = [
+                np.concatenate([own, np.zeros((size - many, *own.shape[1:]), own.dtype)]) for own in parts
+            ]
             answer = program(fitted.parameters, fitted.plain, *shared, *parts)
             found.append([np.asarray(own)[:many] for own in answer])
     return tuple(np.concatenate(own) for own in zip(*found))

@@ -11,8 +11,10 @@ _UNSEEN = (0.82, 0.89, 0.95, 1.0)  # a pixel that was not observed: a blue that 
 _MAX_LANES = 8
 
 
-def frames(ds, seen=None, truth=None, ax=None, trial=0, n_frames=10, deviation=True):
-    """Draw a strip of images over time: the truth, what was seen of it, what was filled in, and how surely.
+def frames(ds, seen=None, truth=None, ax=None, trial=0, n_frames=10, deviation=False):
+    """Draw a strip of images over time: the truth, what was seen of it, and what was filled in.
+
+    Grey levels are those of what was given, dark for large values.
 
     Parameters
     ----------
@@ -26,7 +28,7 @@ def frames(ds, seen=None, truth=None, ax=None, trial=0, n_frames=10, deviation=T
         Which trial, by position.
     n_frames : int, default 10
         Number of frames, evenly spaced in the trial.
-    deviation : bool, default True
+    deviation : bool, default False
         Draw the standard deviation too, black at its largest.
 
     Returns
@@ -47,7 +49,7 @@ def frames(ds, seen=None, truth=None, ax=None, trial=0, n_frames=10, deviation=T
     >>> ds = xr.Dataset({"mean": (dims, mean), "var": (dims, 0 * mean)}, {"time": np.arange(20.0)})
     >>> seen = np.where(np.arange(20)[:, None, None] % 2, np.nan, mean)
     >>> [label.get_text() for label in hd.plotting.frames(ds, seen).get_yticklabels()]
-    ['seen', 'filled in', 'deviation']
+    ['seen', 'filled in']
     """
     mean = _one_trial(variable(ds, "mean"), trial)
     if mean.ndim != 3:
@@ -63,7 +65,8 @@ def frames(ds, seen=None, truth=None, ax=None, trial=0, n_frames=10, deviation=T
         raise ValueError(f"n_frames must be a whole number of at least 1, found {n_frames!r}")
     filled = np.flatnonzero(np.isfinite(mean.values).any((1, 2)))  # behind the end of a trial is padding
     at = np.unique(filled[np.rint(np.linspace(0, len(filled) - 1, n_frames)).astype(int)])
-    shared = [own[at] for name, own in rows.items() if name != "deviation"]
+    given = [own[at] for name, own in rows.items() if name in ("truth", "seen")]
+    shared = [own for own in given if np.isfinite(own).any()] or [mean.values[at]]
     low, high = min(np.nanmin(own) for own in shared), max(np.nanmax(own) for own in shared)
     height, width = mean.shape[1:]
     step_x, step_y = width * (1 + _GAP), height * (1 + 1.6 * _GAP)
@@ -154,8 +157,8 @@ def imputation(ds, seen=None, truth=None, ax=None, trial=0, entries=None):
             ax.plot(time, rows["truth"][:, k] + shift, color=INK, linewidth=0.8)
         ax.plot(time, line, color=colour, linewidth=1.2)
         if "seen" in rows:
-            dots = {"color": colour, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.3}
-            ax.plot(time, rows["seen"][:, k] + shift, ".", zorder=4, **dots)
+            dots = {"color": colour, "markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
+            ax.plot(time, rows["seen"][:, k] + shift, "o", zorder=4, **dots)
     ax.set_yticks([-k * lane for k in range(len(at))], labels)
     tick, side = nice(0.5 * lane), ax.get_yaxis_transform()
     ax.plot([1.01, 1.01], [-tick / 2, tick / 2], color=GREY, transform=side, clip_on=False)
