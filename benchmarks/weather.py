@@ -19,7 +19,7 @@ import hidamari as hd
 N_TRAIN, WEEK, DAY = 126, 168, 24.0
 ANALYSES = {"factor analysis, 6, Matérn-3/2": [hd.Matern(1, 12.0)] * 6}
 MODELS = {
-    "MGPVAE, 6, Matérn-3/2": {"n_latents": 6, "kernel": hd.Matern(1, 12.0)},
+    "MGPVAE, 6, Matérn-3/2": {"n_latents": 6, "kernel": hd.Matern(1, 12.0), "max_epochs": 40},
 }
 
 
