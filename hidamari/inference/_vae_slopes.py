@@ -93,6 +93,8 @@ def _laid(parameters: Parameters, form: Form, batch: Batch) -> _Model:
     kernels, step = kernels_of(parameters, form), np.asarray(batch.step)
     ss = bank(kernels, np.asarray(batch.gaps), step.ravel())
     flat = Sites(*(np.asarray(part).reshape(-1, *part.shape[2:]) for part in sites))
+    if not all(np.isfinite(part).all() for part in flat):
+        raise FloatingPointError("the sites are not finite")
     return _Model(kernels, ss, flat, (step.shape[0], step.shape[1]))
 
 

@@ -11,7 +11,7 @@ import optax
 
 from hidamari.inference._vae_elbo import draws
 from hidamari.inference._vae_model import Batch, Form, Parameters, log_prob, read
-from hidamari.inference._vae_slopes import q_of, slopes
+from hidamari.inference._vae_slopes import kernels_of, q_of, slopes
 from hidamari.inference.vae_data import Aside, Frames
 
 __all__ = ["Settings", "Trained", "as_batch", "held_out", "train"]
@@ -89,7 +89,10 @@ def train(
     capacity = int(np.sort(frames.seen.any(2).sum(1))[-size:].sum())  # of any minibatch
 
     def judge(parameters: Parameters) -> float:
-        return float(held_out(parameters, form, rest, y, asked, jax.random.key(1), _DRAWS))
+        try:
+            return float(held_out(parameters, form, rest, y, asked, jax.random.key(1), _DRAWS))
+        except FloatingPointError:
+            return np.nan
 
     best, kept, at = judge(parameters), parameters, 0
     curve, history = [best], []
@@ -97,22 +100,26 @@ def train(
     for epoch in range(settings.max_epochs):
         rng = np.random.default_rng([seed, epoch])
         order = np.resize(rng.permutation(n), per_epoch * size)
-        value = 0.0
+        value, was = 0.0, parameters
         for i, which in enumerate(order.reshape(per_epoch, size)):
             done = epoch * per_epoch + i
             rate = settings.learning_rate * (_LAST + (1 - _LAST) * 0.5 * (1 + np.cos(np.pi * done / total)))
             beta = settings.beta * min(1.0, 0.1 + done / max(1.0, 0.1 * total))
             key = jax.random.fold_in(jax.random.key(seed), done)
             part = _part(frames, which, capacity, settings.hidden, rng)
-            gain, slope = slopes(parameters, form, part, key, settings.n_samples, beta)
+            try:
+                gain, slope = slopes(parameters, form, part, key, settings.n_samples, beta)
+            except FloatingPointError:
+                value = np.nan
+                break
             parameters, state = _update(parameters, state, slope, form.tied, _rates(settings, rate))
             value += gain
         history.append(value / (per_epoch * entries))
-        curve.append(judge(parameters))
+        curve.append(judge(parameters) if np.isfinite(value) else np.nan)
         if report:
             report(epoch, curve[-1])
         if not (np.isfinite(history[-1]) and np.isfinite(curve[-1])):
-            message = f"stopped: the bound is not finite in epoch {epoch + 1}"
+            message = f"stopped: the bound is not finite in epoch {epoch + 1}{_shortest(was, form, frames)}"
             break
         if curve[-1] > best:
             best, kept, at = curve[-1], parameters, epoch + 1
@@ -124,11 +131,20 @@ def train(
     return Trained(kept, np.array(history), np.array(curve), at, converged, message)
 
 
+def _shortest(parameters: Parameters, form: Form, frames: Frames) -> str:
+    """What the shortest gap is of the shortest lengthscale, where there are both."""
+    scales = [own for k in kernels_of(parameters, form) if (own := getattr(k, "lengthscale", None))]
+    gaps = frames.gaps[frames.gaps > 0]
+    return (
+        f"; the shortest gap is {gaps.min() / min(scales):.2g} lengthscales" if scales and len(gaps) else ""
+    )
+
+
 def _noise_of_answers(parameters: Parameters, form: Form, rest: Batch, y: Any, asked: Any) -> Parameters:
     """The parameters with noise that suits what was set aside best, up to a factor for all entries.
 
     Networks fit the sequences that they have seen better than others, so that their noise is too small there.
-    Of factors under which 90 % intervals hold at least 89 %, if there are any, the one of the highest density.
+    Of factors under which 90 % intervals hold at least 89 %, if there are any, that of the highest density.
     """
     plain = form._replace(kernels=(), names=(), tied=())
     found = []
