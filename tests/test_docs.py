@@ -37,6 +37,12 @@ assert tree.attrs["converged"] and np.argmax(log_evidence) == 10
 assert np.abs(tree["posterior"].coef.median(("chain", "draw")) - posterior.mean[:12]).max() < 0.05
 assert matters.coefficient.values[matters > 0.5].tolist() == ["lag 1", "lag 3", "lag 10"]
 """,
+    "sequences.md": """
+assert abs(model.period_ - 13.7) < 0.05 and model.n_epochs_ > 0
+assert errors["network"] < 0.98 * errors["linear"] < 0.17 and densities["network"] > densities["linear"]
+assert np.allclose(filled["mean"].values[~gone], seen[25:][~gone]) and (filled["var"].values[gone] > 0).all()
+assert 0.5 < coast.space_.lengthscale < 8.0 and float(np.abs(there["mean"][:, 0] - field[:, 7]).mean()) < 0.6
+""",
 }
 
 # Where sktime is not installed: what its BaseDetector (1.2.0) does with _fit and _predict.

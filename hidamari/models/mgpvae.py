@@ -136,7 +136,7 @@ class MGPVAE(Estimator):
         batch_size: int = 24,
         max_epochs: int = 200,
         learning_rate: float = 3e-3,
-        patience: int = 20,
+        patience: int = 40,
         validation: float = 0.1,
         refinements: int = 0,
         bin_s: float | None = None,

@@ -83,10 +83,8 @@ def frames(ds, seen=None, truth=None, ax=None, trial=0, n_frames=10, deviation=F
     ax.set_ylim(len(rows) * step_y, -0.8 * _GAP * height)
     ax.set_aspect("equal")
     ax.set_yticks([k * step_y + 0.5 * height for k in range(len(rows))], list(rows))
-    times = (
-        [f"{float(t):.4g}" for t in mean["time"].values[at]] if "time" in mean.coords else list(map(str, at))
-    )
-    ax.set_xticks([n * step_x + 0.5 * width for n in range(len(at))], times)
+    times = mean["time"].values[at] if "time" in mean.coords else at
+    ax.set_xticks([n * step_x + 0.5 * width for n in range(len(at))], [_written(t) for t in times])
     ax.tick_params(length=0, labelsize="small")
     ax.spines[:].set_visible(False)
     ax.set_xlabel("time", color=GREY)
