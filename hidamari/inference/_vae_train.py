@@ -25,9 +25,9 @@ _COVER = 0.89  # of 90 % intervals in validation, at least
 class Settings(NamedTuple):
     """How to learn; see :class:`hidamari.models.mgpvae.MGPVAE` for their meaning."""
 
-    max_epochs: int = 200
+    max_epochs: int = 80
     batch_size: int = 24
-    learning_rate: float = 3e-3
+    learning_rate: float = 6e-3
     patience: int = 20
     beta: float = 1.0
     n_samples: int = 1
