@@ -35,7 +35,7 @@ def make(world: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n_bins=BINS,
         bin_s=BIN,
         mean_count=0.1,
-        loading_scale=0.8,
+        loading_scale=0.4,
         random_state=rng,
     )
     rate = drawn.rate
