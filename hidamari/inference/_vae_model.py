@@ -34,6 +34,9 @@ __all__ = [
     "read",
 ]
 
+_FAR = 4.0  # from the link of what was seen: at most e^4 times the count, at least e^-4
+_ROUNDS = 3  # Newton steps of an entry by itself
+
 
 class Form(NamedTuple):
     """What of a model is not learnt; programs are compiled for each."""
@@ -107,16 +110,48 @@ def curvature(
     return y - mean, var
 
 
+def alone(parameters: Parameters, form: Form, y: jax.Array) -> jax.Array:
+    """Where log p(y | eta) - (eta - b)^2 / (2 v) of every entry is highest, v its prior variance, nearly.
+
+    A count's objective is less steep the smaller eta, so that Newton's steps from above fall to the top and
+    never pass it; those of yes or no take the curvature at its highest, 1 / 4.
+    """
+    b, v = parameters.bias, (parameters.loadings**2).sum(-1)
+    if form.likelihood == "poisson":
+        eta = jnp.maximum(b, jnp.log((y + 0.5) / form.exposure))
+    else:
+        eta = jnp.broadcast_to(b, y.shape)
+    for _ in range(_ROUNDS):
+        score, w = curvature(parameters, form, y, eta)
+        w = w if form.likelihood == "poisson" else 0.25
+        eta = eta - (eta - b - v * score) / (1.0 + v * w)
+    return eta
+
+
+def near(form: Form, y: jax.Array, eta: jax.Array) -> jax.Array:
+    """eta, or the nearest where a line still tells of y: its curvature neither overflows nor vanishes."""
+    if form.likelihood == "gaussian":
+        return eta
+    if form.likelihood == "bernoulli":
+        return jnp.clip(eta, jnp.where(y > 0.5, -_FAR, -jnp.inf), jnp.where(y > 0.5, jnp.inf, _FAR))
+    low, high = (jnp.log((y + more) / form.exposure) for more in (0.0, 0.5))  # no count: no lower end
+    return jnp.clip(eta, low - _FAR, high + _FAR)
+
+
 def point(parameters: Parameters, form: Form, y: jax.Array, inputs: jax.Array, seen: jax.Array) -> tuple:
     """Where to linearise each frame, (N, L), and how far the line is trusted, (N, 1), or (N, L) if diagonal.
 
     The encoder moves the point from the estimate of the frame alone under a standard normal prior, with the
-    linear part of the decoder.
+    linear part of the decoder. Each count, yes or no is linearised for it at the link that it favours itself:
+    from the bias the first step to many more counts would go far past them.
     """
     C = parameters.loadings
-    score, w = curvature(parameters, form, y, jnp.broadcast_to(parameters.bias, y.shape))
-    J = product(transpose(C * jnp.where(seen, w, 0.0)[..., None]), C)
-    x = product(inverse(jnp.eye(C.shape[1]) + J)[0], (jnp.where(seen, score, 0.0) @ C)[..., None])[..., 0]
+    bias = jnp.broadcast_to(parameters.bias, y.shape)
+    eta = bias if form.likelihood == "gaussian" else alone(parameters, form, y)
+    score, w = curvature(parameters, form, y, eta)
+    score, w = (jnp.where(seen, own, 0.0) for own in (score + w * (eta - bias), w))
+    J = product(transpose(C * w[..., None]), C)
+    x = product(inverse(jnp.eye(C.shape[1]) + J)[0], (score @ C)[..., None])[..., 0]
     if parameters.encoder is None:
         return x, jnp.ones((len(x), 1), x.dtype)
     frame = jnp.concatenate([inputs, seen.astype(inputs.dtype)], axis=-1)
@@ -129,7 +164,8 @@ def linearise(
 ) -> Sites:
     """Sites (N, L) and (N, L, L), or (N, L) when diagonal, of frames linearised at x (N, L).
 
-    Where the sites are less than full, the couplings that are cut are taken at x: j + (J_kept - J) x.
+    Counts, yes and no that are far from eta are linearised at the nearest that is not far from them. Where
+    the sites are less than full, the couplings that are cut are taken at x: j + (J_kept - J) x.
     """
     if parameters.decoder is None:
         eta = x @ parameters.loadings.T + parameters.bias
@@ -137,8 +173,9 @@ def linearise(
     else:
         eta = jax.vmap(lambda z: read(parameters, z))(x)
         G = jax.vmap(jax.jacfwd(lambda z: read(parameters, z)))(x)
-    score, w = curvature(parameters, form, y, eta)
-    score, w = jnp.where(seen, score, 0.0), jnp.where(seen, w, 0.0)
+    at = near(form, y, eta)
+    score, w = curvature(parameters, form, y, at)
+    score, w = (jnp.where(seen, own, 0.0) for own in (score + w * (at - eta), w))
     J, pull = product(transpose(G * w[..., None]), G), product(score[:, None, :], G)[:, 0]
     if form.sites == "diagonal":
         J = jnp.diagonal(J, axis1=-2, axis2=-1)
