@@ -1,6 +1,7 @@
 """Learning of a Markovian GP variational autoencoder: Adam on minibatches of sequences, in jax."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from hidamari.inference._vae_checkpoint import Progress, fingerprint, load, save
 from hidamari.inference._vae_elbo import draws
 from hidamari.inference._vae_model import Batch, Form, Parameters, log_prob, read
 from hidamari.inference._vae_slopes import kernels_of, q_of, slopes
@@ -77,8 +79,12 @@ def train(
     settings: Settings,
     seed: int,
     report: Callable[[int, float], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Trained:
-    """Learn from frames; what is kept is best on those set aside, and never worse than the start."""
+    """Learn from frames; what is kept is best on those set aside, and never worse than the start.
+
+    With a checkpoint every epoch is kept in this file, and learning goes on from what it holds.
+    """
     frames = aside.learn
     rest, y, asked = as_batch(aside.rest), jnp.asarray(aside.y), jnp.asarray(aside.asked)
     n, size = len(frames.y), min(settings.batch_size, len(frames.y))
@@ -94,10 +100,15 @@ def train(
         except FloatingPointError:
             return np.nan
 
-    best, kept, at = judge(parameters), parameters, 0
-    curve, history = [best], []
-    converged, message = False, f"not settled after {settings.max_epochs} epochs"
-    for epoch in range(settings.max_epochs):
+    begun = Progress(parameters, state, parameters, 0, [], [])
+    mark = fingerprint(parameters, form, aside, settings, seed) if checkpoint is not None else None
+    if checkpoint is not None and mark is not None:
+        begun = load(checkpoint, mark, begun)
+    parameters, state, kept, at, curve, history = begun
+    curve = curve or [judge(parameters)]
+    best, stopped = curve[at], ""
+    while len(history) < settings.max_epochs and len(history) - at < settings.patience:
+        epoch = len(history)
         rng = np.random.default_rng([seed, epoch])
         order = np.resize(rng.permutation(n), per_epoch * size)
         value, was = 0.0, parameters
@@ -119,13 +130,15 @@ def train(
         if report:
             report(epoch, curve[-1])
         if not (np.isfinite(history[-1]) and np.isfinite(curve[-1])):
-            message = f"stopped: the bound is not finite in epoch {epoch + 1}{_shortest(was, form, frames)}"
+            stopped = f"stopped: the bound is not finite in epoch {epoch + 1}{_shortest(was, form, frames)}"
             break
         if curve[-1] > best:
             best, kept, at = curve[-1], parameters, epoch + 1
-        if epoch + 1 - at >= settings.patience:
-            converged, message = True, f"settled: best after {at} of {epoch + 1} epochs"
-            break
+        if checkpoint is not None and mark is not None:
+            save(checkpoint, mark, Progress(parameters, state, kept, at, curve, history))
+    converged = not stopped and len(history) - at >= settings.patience
+    message = f"settled: best after {at} of" if converged else "not settled after"
+    message = stopped or f"{message} {len(history)} epochs"
     if at and form.likelihood == "gaussian":
         kept = _noise_of_answers(kept, form, rest, y, asked)
     return Trained(kept, np.array(history), np.array(curve), at, converged, message)
