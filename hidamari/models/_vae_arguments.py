@@ -9,7 +9,7 @@ import numpy as np
 from hidamari.models._door import check_number, check_whole
 from hidamari.statespace.kernels import Kernel
 
-__all__ = ["as_network", "as_sites", "check_arguments"]
+__all__ = ["as_network", "as_refinements", "as_sites", "check_arguments"]
 
 _WHOLE = {"n_latents": 1, "harmonics": 1, "n_samples": 1, "batch_size": 1, "max_epochs": 0, "patience": 1}
 _FULL = 16  # latents up to which factors couple all of them
@@ -19,8 +19,9 @@ _WIDE = 32  # entries of a frame from which layers are wide
 
 def check_arguments(model: Any) -> None:
     """Refuse what the constructor was given wrongly."""
-    for name, least in (_WHOLE | {"refinements": 0}).items():
+    for name, least in _WHOLE.items():
         check_whole(name, getattr(model, name), least)
+    check_whole("refinements", model.refinements, 0, optional=True)
     check_whole("n_threads", model.n_threads, 1, optional=True)
     for name in ("beta", "learning_rate"):
         check_number(name, getattr(model, name))
@@ -44,6 +45,13 @@ def check_arguments(model: Any) -> None:
     check_whole("n_inducing", model.n_inducing, 1, optional=True)
     if model.space is not None and not (isinstance(model.space, Kernel) and model.space.is_stationary):
         raise ValueError(f"space must be a stationary Kernel of distances, found {model.space!r}")
+
+
+def as_refinements(refinements: Any, likelihood: str) -> int:
+    """How often answers linearise again: by default not for Gaussian noise, else until little moves."""
+    if refinements is None:
+        return 0 if likelihood == "gaussian" else 3
+    return int(refinements)
 
 
 def as_sites(sites: Any, n_latents: int) -> str | int:

@@ -18,7 +18,7 @@ from hidamari.inference._vae_train import Settings, Trained, train
 from hidamari.inference.vae_data import Frames, Scale, lay_frames, scale_of, set_aside
 from hidamari.inference.vae_period import find_period
 from hidamari.inference.vae_start import harmonic_kernels, linear_start, spread_kernels, tied_frequencies
-from hidamari.models._vae_arguments import as_network, as_sites
+from hidamari.models._vae_arguments import as_network, as_refinements, as_sites
 from hidamari.models._vae_door import Sequences
 from hidamari.parameters import flatten, unflatten
 from hidamari.statespace.kernels import Kernel, Matern
@@ -88,7 +88,7 @@ def settled(model: Any, likelihood: str, shape: tuple[int, ...]) -> Choices:
         int(model.harmonics),
         bool(model.learn_kernel),
         float(model.validation),
-        int(model.refinements),
+        as_refinements(model.refinements, likelihood),
         int(model.random_state),
         settings,
     )
@@ -116,7 +116,7 @@ def fitted_of(model: Any) -> Fitted:
         encoder,
     )
     form = Form(kernels, (), model.likelihood_, model.exposure_, model.sites_)
-    return Fitted(parameters, form, scale, int(model.refinements), space)
+    return Fitted(parameters, form, scale, as_refinements(model.refinements, form.likelihood), space)
 
 
 def place_of(model: Any, locations: np.ndarray) -> Space:

@@ -69,8 +69,8 @@ class MGPVAE(Estimator):
         rate at first, and epochs without a better validation after which to stop.
     validation : float
         Share of the sequences, or of the entries of few sequences, that is set aside to judge by.
-    refinements : int
-        How often answers linearise all frames again at the posterior mean.
+    refinements : int, optional
+        How often answers linearise frames again at the posterior mean; by default 3, or 0 for Gaussian noise.
     bin_s : float, optional
         Width of a bin, where Y carries no times: they are bin centres then, and counts have rates per second.
     space : Kernel, optional
@@ -138,7 +138,7 @@ class MGPVAE(Estimator):
         learning_rate: float = 6e-3,
         patience: int = 40,
         validation: float = 0.1,
-        refinements: int = 0,
+        refinements: int | None = None,
         bin_s: float | None = None,
         space: Kernel | None = None,
         n_inducing: int | None = None,
