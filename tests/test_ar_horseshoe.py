@@ -80,7 +80,7 @@ def test_density_of_the_scales():
 def test_posterior_by_importance_sampling():
     gram = lag_gram(series(40, seed=4), 4)
     tree = sample_horseshoe(gram, expected=2.0, slab_scale=1.5, slab_df=3.0, random_state=1, **HOW)
-    problem, rng, k = problem_of(gram), np.random.default_rng(0), 100_000
+    problem, rng, k = problem_of(gram), np.random.default_rng(0), 40_000
     n = gram.n_rows
     # Scales from the prior, noise about its value; weights are the marginal likelihood of the moments.
     log_s2 = np.log(0.8) + 0.5 * rng.standard_normal(k)
@@ -96,7 +96,7 @@ def test_posterior_by_importance_sampling():
     log_weight += -0.5 * (n - 1) * log_s2 + 0.5 * ((log_s2 - np.log(0.8)) / 0.5) ** 2
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
-    assert 1.0 / (weight**2).sum() > 2000
+    assert 1.0 / (weight**2).sum() > 800
     unit = np.sqrt(np.diag(gram.moments) / n)
     exact = weight @ (S * u) * unit[0] / unit[1:]
     found = tree["posterior"]["coef"]
