@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_core import KERNELS, draw_sites, grid
+from test_core import draw_sites, grid
 from test_extremes import TIMES
 from test_extremes import grid as extremes
-from test_jax_core import of_jax, same, some_readings
+from test_jax_core import FEW, of_jax, same, some_readings
 from test_kalman import T, chains, read
 
 from hidamari.statespace import kalman
@@ -21,9 +21,9 @@ def double():
         yield
 
 
-def test_every_kernel_is_as_numba(rng):
-    ss = bank(list(KERNELS.values()), *steps(grid(rng, False)))
-    readings = some_readings(rng, 24, len(KERNELS))
+def test_kernels_of_every_kind_are_as_in_numba(rng):
+    ss = bank(list(FEW.values()), *steps(grid(rng, False)))
+    readings = some_readings(rng, 24, len(FEW))
     same(kalman.infer(of_jax(ss), readings, form="square_root"), kalman.infer(ss, readings))
     single = kalman.smooth(of_jax(ss), readings, form="square_root_float32")
     assert single.mean.dtype == np.float64

@@ -29,9 +29,9 @@ SOME = [
     Matern(0, 0.7, 1.7),
     Matern(6, 0.7, 1.7),
     HidaMatern(3, 0.4, 3.0, 0.6) + Constant(0.3),
-    (Matern(0, 0.4) + Cosine(1.2)) * Matern(1, 0.3, 2.0) + 0.5 * HidaMatern(1, 0.6, 0.0),
+    (Matern(0, 0.4) + Cosine(1.2)) * Matern(1, 0.3, 2.0) + 0.5 * HidaMatern(0, 0.6, 0.0),
     Damped(1.5, 2.0, -0.3),
-    Periodic(2e3, 0.7, 2.0, 5) + QuasiPeriodic(1.3, 0.7, 2.0, 0.5, 2),
+    Periodic(2e3, 0.7, 2.0, 3) + QuasiPeriodic(1.3, 0.7, 2.0, 0.5, 1),
     SquaredExponential(0.4, 2.0),
     2.0 * Wiener(2, 2.0, 5.0) + Wiener(),
 ]
@@ -116,7 +116,7 @@ def test_reverse_derivatives_and_batches(kernel):
         np.testing.assert_allclose(slope, exact, rtol=1e-9, atol=1e-9)
 
 
-@each([Matern(6, 0.7, 1.7), HidaMatern(2, 0.4, 3.0) + Periodic() + SquaredExponential()])
+@each([Matern(6, 0.7, 1.7) + HidaMatern(1, 0.4, 3.0) + Periodic(harmonics=2) + SquaredExponential(order=4)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nothing_is_nan_at_extremes(kernel, dtype):
     gaps = np.array([0.0, 1e-37, 1e-20, 1e-6, 1.0, 1e3, 1e15], dtype)
@@ -146,10 +146,15 @@ def test_slopes_of_factors_are_finite():
 def test_float32_keeps_its_digits(kernel):
     gaps = np.array([0.0, 0.004, 0.08, 0.4, 1.7, 9.0], np.float32)
     x, names = flatten(kernel, paths(kernel))
+
+    @jax.jit
+    def everything(x, gaps):
+        moved = unflatten(kernel, x, names)
+        return _jax_kernels.matrices(moved, gaps)[:3], _jax_kernels.noise_factor(moved, gaps)
+
     with jax.enable_x64(False):
-        moved = unflatten(kernel, jnp.asarray(x), names)
-        A, Q, P, _ = _jax_kernels.matrices(moved, jnp.asarray(gaps))
-        G = np.asarray(_jax_kernels.noise_factor(moved, jnp.asarray(gaps)), np.float64)
+        (A, Q, P), G = everything(jnp.asarray(x), jnp.asarray(gaps))
+    G = np.asarray(G, np.float64)
     assert A.dtype == np.float32
     gaps = gaps.astype(np.float64)
     exact = kernel.transition(gaps), kernel.process_noise(gaps), kernel.stationary()
