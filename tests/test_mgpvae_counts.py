@@ -71,8 +71,8 @@ def test_frames_of_a_thousand_counts_are_read_near_their_modes(double, scale):
 
 
 def test_what_was_hardly_to_be_seen_is_read_by_a_bounded_step(double):
-    C, b, p = model(3.0)
-    y = np.array([b < 0, b > 0, np.ones(D)], float)
+    p = model(3.0)[2]._replace(bias=jnp.full(D, -10.0))
+    y = np.array([[1.0] * D, [1.0, 1.0, 1.0, 0.0, 0.0, 1.0]])
     x, J, found = read(p, "bernoulli", y, np.ones(y.shape, bool))
     assert np.abs(x).max() < 10 and np.abs(found).max() < 10
     assert np.linalg.eigvalsh(J).min() > 0.01
