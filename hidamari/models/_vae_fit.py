@@ -1,6 +1,7 @@
 """How an autoencoder is fitted: from sequences to parameters, and from stored arrays back to networks."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from hidamari.inference import _vae_answers as answers
 from hidamari.inference import _vae_networks
 from hidamari.inference._vae_answers import Fitted
+from hidamari.inference._vae_checkpoint import check_checkpoint
 from hidamari.inference._vae_model import Form, Parameters
 from hidamari.inference._vae_space import Space, distances, farthest, space_of
 from hidamari.inference._vae_train import Settings, Trained, train
@@ -55,6 +57,7 @@ class Choices(NamedTuple):
     refinements: int
     seed: int
     settings: Settings
+    checkpoint: str | Path | None = None
 
 
 class Learned(NamedTuple):
@@ -68,6 +71,7 @@ class Learned(NamedTuple):
 
 def settled(model: Any, likelihood: str, shape: tuple[int, ...]) -> Choices:
     """The arguments of a model, for frames of this shape."""
+    check_checkpoint(model.checkpoint)
     settings = Settings(
         int(model.max_epochs),
         int(model.batch_size),
@@ -91,6 +95,7 @@ def settled(model: Any, likelihood: str, shape: tuple[int, ...]) -> Choices:
         as_refinements(model.refinements, likelihood),
         int(model.random_state),
         settings,
+        model.checkpoint,
     )
 
 
@@ -199,7 +204,9 @@ def learn(
         parameters = Parameters(kernel, loadings, bias, noise, decoder, encoder)
         if choices.settings.max_epochs:
             aside = set_aside(frames, choices.validation, np.random.default_rng(choices.seed))
-            trained = train(parameters, form, aside, choices.settings, choices.seed, report)
+            trained = train(
+                parameters, form, aside, choices.settings, choices.seed, report, choices.checkpoint
+            )
         else:
             trained = Trained(parameters, np.zeros(0), np.zeros(0), 0, start.converged, start.message)
     learnt = unflatten(list(kernels), np.asarray(trained.parameters.kernel), names) if names else kernels

@@ -78,6 +78,8 @@ class MGPVAE(Estimator):
         distance. Lengthscales are learnt; the variance is that of the latents.
     n_inducing : int, optional
         Locations that stand for all; by default all up to 16. The cost grows with the cube of their number.
+    checkpoint : str, optional
+        File that is written after every epoch; a later fit of the same data and arguments goes on from it.
     random_state : int
         Seed of networks, batches and draws.
     progress : bool, optional
@@ -142,6 +144,7 @@ class MGPVAE(Estimator):
         bin_s: float | None = None,
         space: Kernel | None = None,
         n_inducing: int | None = None,
+        checkpoint: str | None = None,
         random_state: int = 0,
         progress: bool | None = None,
         n_threads: int | None = None,
@@ -166,6 +169,7 @@ class MGPVAE(Estimator):
         self.bin_s = bin_s
         self.space = space
         self.n_inducing = n_inducing
+        self.checkpoint = checkpoint
         self.random_state = random_state
         self.progress = progress
         self.n_threads = n_threads
