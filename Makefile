@@ -50,6 +50,7 @@ bench: .venv/installed-bench
 	$(BIN)/python benchmarks/kalman_changes.py --runs 20
 	$(BIN)/python benchmarks/online.py --quick
 	$(BIN)/python benchmarks/autoregression.py --series 3 --rounds 2
+	$(BIN)/python benchmarks/vae_scaling.py --lengths 400 1600 --dense 400 --rounds 1
 	test ! -d "$(TCPD)" || $(BIN)/python benchmarks/tcpd.py "$(TCPD)"
 	test ! -d "$(FORECASTS)" || $(BIN)/python benchmarks/forecasting.py "$(FORECASTS)"
 
